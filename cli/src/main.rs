@@ -1,0 +1,2 @@
+//! The `nearfs` program: composes the sub-commands of the other crates.
+fn main() {}
