@@ -1,0 +1,76 @@
+//! The numbers by which both sides name things.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub u64);
+    };
+}
+
+number! {
+    /// A file or directory as the server names it, and the `st_ino` that programs see: stable over
+    /// remounts and restarts. Zero names nothing.
+    NodeId
+}
+number! {
+    /// Tells two files apart that had the same [`NodeId`] one after the other.
+    Generation
+}
+number! {
+    /// Differs after any change to a node's content or attributes (RFC 8881, section 5.8.1.4).
+    /// Zero is never equal to anything, itself included: see [`Change::same_as`].
+    Change
+}
+number! {
+    /// An open file. Dies with its session.
+    Fh
+}
+number! {
+    /// A request of one session. Counts up from 1 and is never used again, so that it is also the
+    /// operation id by which a mutation that is sent twice is applied once.
+    RequestId
+}
+number! {
+    /// What outlives a connection: nodes, open files, locks and the answers not yet confirmed.
+    SessionId
+}
+number! {
+    /// One life of a server process. A new one means that its memory is gone.
+    BootEpoch
+}
+
+impl Change {
+    /// The server could not vouch that a later change would show.
+    pub const UNSURE: Change = Change(0);
+
+    /// Whether nothing changed between the two readings.
+    pub fn same_as(self, other: Change) -> bool {
+        self == other && self != Change::UNSURE
+    }
+}
+
+/// A node without doubt: (id, generation) is never used again for another file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Node {
+    /// Which node.
+    pub id: NodeId,
+    /// Which of the files that had this id.
+    pub generation: Generation,
+}
+
+/// Proves that a connection that wants to resume or join a session belongs to it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionToken(pub [u8; 16]);
+
+impl std::fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionToken(..)")
+    }
+}
+
+/// One start of the server's operating system: a new one means that what was not synced may be gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootId(pub [u8; 16]);

@@ -1,0 +1,330 @@
+//! What is asked and answered once a session stands: [`Call`], [`Answer`] and [`Push`].
+//!
+//! Names follow the system calls and the FUSE operations behind them. Raw bytes (file content, extended
+//! attribute values, listings of their names) travel beside these messages as the frame's payload.
+
+use serde::{Deserialize, Serialize};
+
+use crate::attr::{Attr, DirEntry, Lock, SetAttr, StatFs};
+use crate::errno::Errno;
+use crate::id::{Change, Fh, Node};
+use crate::name::Name;
+
+/// The control part of a request frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// On whose behalf. Ignored by a server that squashes.
+    pub caller: Caller,
+    /// What to do.
+    pub request: Request,
+}
+
+/// On whose behalf the client asks (credentials(7)).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// File system user id.
+    pub uid: u32,
+    /// File system group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// What a lookup shall do beyond finding the name, to spare a round trip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlsoOpen {
+    /// Open a regular file for reading, and send its whole content if it has at most this many bytes.
+    pub content_bytes_max: u32,
+}
+
+/// A request: one variant an operation. Requests marked *mutation* carry out an effect once, however
+/// often they are sent with the same id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "fields are named like the arguments of the system calls")]
+pub enum Request {
+    /// Finds a name in a directory. Answered by `Entry`, with the content as payload if it was opened.
+    Lookup { parent: Node, name: Name, also_open: Option<AlsoOpen> },
+    /// Gives back lookup counts: each answer with an `Attr` of a node's own, and each listed entry with
+    /// attributes, counts one. Mutation. Answered by `Done`.
+    Forget { nodes: Vec<(Node, u64)> },
+    /// Reads attributes, through an open file where one is given. Answered by `Attr`.
+    GetAttr { node: Node, fh: Option<Fh> },
+    /// Changes attributes. Mutation. Answered by `Attr`.
+    SetAttr { node: Node, fh: Option<Fh>, set: SetAttr },
+    /// Asks whether the caller may read (4), write (2) or execute (1) (access(2)). Answered by `Done`.
+    Access { node: Node, mask: u8 },
+    /// Reads a symlink's target. Answered by `Done` with the target as payload.
+    ReadLink { node: Node },
+    /// Makes a symlink. Mutation. Answered by `Entry`.
+    Symlink {
+        parent: Node,
+        name: Name,
+        #[serde(with = "serde_bytes")]
+        target: Vec<u8>,
+    },
+    /// Gives a node another name. Mutation. Answered by `Entry`.
+    Link { node: Node, new_parent: Node, new_name: Name },
+    /// Makes a regular file, fifo, socket or device (mknod(2)): `mode` with type bits. Mutation. Answered by `Entry`.
+    MakeNode { parent: Node, name: Name, mode: u32, umask: u32, rdev: u64 },
+    /// Makes a directory. Mutation. Answered by `Entry`.
+    MakeDir { parent: Node, name: Name, mode: u32, umask: u32 },
+    /// Removes a name that is no directory. Mutation. Answered by `Done`.
+    Unlink { parent: Node, name: Name },
+    /// Removes an empty directory. Mutation. Answered by `Done`.
+    RemoveDir { parent: Node, name: Name },
+    /// Renames (renameat2(2)). Mutation. Answered by `Done`.
+    Rename { parent: Node, name: Name, new_parent: Node, new_name: Name, mode: RenameMode },
+    /// Opens a regular file. `flags` are Linux's `O_*` less those the client's kernel carries out itself
+    /// (`O_CREAT`, `O_EXCL`, `O_NOFOLLOW`, `O_CLOEXEC`). Mutation. Answered by `Opened`, with the whole content as payload
+    /// if it has at most `content_bytes_max` bytes and is opened for reading.
+    Open { node: Node, flags: u32, content_bytes_max: u32 },
+    /// Creates if missing and opens. Mutation. Answered by `Opened`.
+    Create { parent: Node, name: Name, mode: u32, umask: u32, flags: u32 },
+    /// Creates a file without a name and opens it (`O_TMPFILE`). Mutation. Answered by `Opened`.
+    CreateUnnamed { parent: Node, mode: u32, umask: u32, flags: u32 },
+    /// Reads from an open file. Answered by `Read` with the bytes as payload: fewer than asked for only at the end.
+    Read { fh: Fh, offset: u64, size: u32 },
+    /// Writes the payload into an open file, all of it or as far as an error allowed. Mutation. Answered by `Written`.
+    Write { fh: Fh, at: WriteAt, sync: WriteSync },
+    /// A descriptor was closed: gives back the POSIX locks of this owner (close(2)). Mutation. Answered by `Done`.
+    Flush { fh: Fh, owner: u64 },
+    /// Brings an open file's content to stable storage (fsync(2), fdatasync(2)). Answered by `Done`.
+    Fsync { fh: Fh, data_only: bool },
+    /// Closes open files; unknown ones are passed over. Mutation. Answered by `Done`.
+    Release { files: Vec<ReleasedFile> },
+    /// Lists a directory from a cookie on (0 for the start). Answered by `Listing`.
+    ReadDir { node: Node, cookie: u64, entry_bytes_max: u32, with_attrs: bool },
+    /// Brings a directory's names to stable storage. Answered by `Done`.
+    FsyncDir { node: Node, data_only: bool },
+    /// Reads the file system's figures. Answered by `StatFs`.
+    StatFs { node: Node },
+    /// Reads an extended attribute. Answered by `Done` with the value as payload.
+    GetXattr {
+        node: Node,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+    },
+    /// Sets an extended attribute to the payload. Mutation. Answered by `Done`.
+    SetXattr {
+        node: Node,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+        mode: XattrMode,
+    },
+    /// Lists the names of extended attributes. Answered by `Done` with the names, NUL after each, as payload.
+    ListXattr { node: Node },
+    /// Removes an extended attribute. Mutation. Answered by `Done`.
+    RemoveXattr {
+        node: Node,
+        #[serde(with = "serde_bytes")]
+        name: Vec<u8>,
+    },
+    /// Allocates or frees space (fallocate(2)), `mode` being Linux's bits. Mutation. Answered by `Attr`.
+    Allocate { fh: Fh, mode: u32, offset: u64, length: u64 },
+    /// Finds the next data or hole (lseek(2)). Answered by `Offset`.
+    Seek { fh: Fh, offset: u64, target: SeekTarget },
+    /// Copies between two open files on the server (copy_file_range(2)). Mutation. Answered by `Written`.
+    CopyRange { from: Fh, from_offset: u64, to: Fh, to_offset: u64, length: u64 },
+    /// Asks which lock would be in the way. Answered by `Lock`.
+    GetLock { fh: Fh, lock: Lock },
+    /// Takes or gives back a lock; with `wait` the answer may take as long as the others hold theirs.
+    /// Mutation. Answered by `Done`.
+    SetLock { fh: Fh, lock: Lock, wait: bool },
+}
+
+/// What happens to a file that has the new name (renameat2(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RenameMode {
+    /// It is replaced.
+    Replace,
+    /// The rename is refused with `EEXIST`.
+    NoReplace,
+    /// Both change places.
+    Exchange,
+}
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WriteAt {
+    /// At this byte.
+    Offset(u64),
+    /// At the end, which the server finds in the same step (`O_APPEND`).
+    End,
+}
+
+/// What must be on stable storage before a write is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WriteSync {
+    /// Nothing.
+    None,
+    /// The content (`O_DSYNC`).
+    Data,
+    /// The content and all attributes (`O_SYNC`).
+    All,
+}
+
+/// Whether an extended attribute may or must exist (setxattr(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum XattrMode {
+    /// It does not matter.
+    Set,
+    /// It must not (`XATTR_CREATE`).
+    Create,
+    /// It must (`XATTR_REPLACE`).
+    Replace,
+}
+
+/// What a seek looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeekTarget {
+    /// `SEEK_DATA`.
+    Data,
+    /// `SEEK_HOLE`.
+    Hole,
+}
+
+/// An open file that its last descriptor left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasedFile {
+    /// Which.
+    pub fh: Fh,
+    /// The owner of flock(2) locks that end with it.
+    pub flock_owner: Option<u64>,
+}
+
+/// The control part of an answer frame.
+pub type Answer = Result<Reply, Errno>;
+
+/// What an operation returns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the variant's doc tells what its fields are")]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// A name's node, with a lookup count. `fh` if the lookup also opened it; `whole` if the payload is its whole content.
+    Entry { attr: Attr, fh: Option<Fh>, whole: bool },
+    /// Attributes.
+    Attr(Attr),
+    /// An open file. A created one carries a lookup count; `whole` if the payload is its whole content.
+    Opened { fh: Fh, attr: Attr, whole: bool },
+    /// Bytes as payload. `change` was read before them.
+    Read { change: Change },
+    /// What was written.
+    Written(Written),
+    /// A piece of a directory.
+    Listing {
+        /// Its entries, in the directory's own order; each one with attributes carries a lookup count.
+        entries: Vec<DirEntry>,
+        /// Whether there are no more.
+        end: bool,
+        /// The directory's counter, read before the entries.
+        change: Change,
+    },
+    /// Figures of the file system.
+    StatFs(StatFs),
+    /// A place in a file.
+    Offset(u64),
+    /// The lock in the way, or none.
+    Lock(Option<Lock>),
+}
+
+/// The outcome of a write or a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Bytes written; fewer than asked for if an error or a full disk stopped it.
+    pub size: u64,
+    /// Where the first went.
+    pub offset: u64,
+    /// The counter before: what the client cached with it is still right outside of what it wrote.
+    pub before: Change,
+    /// The attributes after.
+    pub attr: Attr,
+}
+
+/// What the server says unasked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Push {
+    /// The server is about to stop in an orderly way; it will be back, or not.
+    Stopping,
+}
+
+impl Request {
+    /// Whether sending it twice under two ids would have an effect twice, so that the server remembers
+    /// its answer until the client has confirmed it.
+    pub fn is_mutation(&self) -> bool {
+        match self {
+            Request::Lookup { also_open, .. } => also_open.is_some(),
+            Request::GetAttr { .. }
+            | Request::Access { .. }
+            | Request::ReadLink { .. }
+            | Request::Read { .. }
+            | Request::Fsync { .. }
+            | Request::ReadDir { .. }
+            | Request::FsyncDir { .. }
+            | Request::StatFs { .. }
+            | Request::GetXattr { .. }
+            | Request::ListXattr { .. }
+            | Request::Seek { .. }
+            | Request::GetLock { .. } => false,
+            Request::Forget { .. }
+            | Request::SetAttr { .. }
+            | Request::Symlink { .. }
+            | Request::Link { .. }
+            | Request::MakeNode { .. }
+            | Request::MakeDir { .. }
+            | Request::Unlink { .. }
+            | Request::RemoveDir { .. }
+            | Request::Rename { .. }
+            | Request::Open { .. }
+            | Request::Create { .. }
+            | Request::CreateUnnamed { .. }
+            | Request::Write { .. }
+            | Request::Flush { .. }
+            | Request::Release { .. }
+            | Request::SetXattr { .. }
+            | Request::RemoveXattr { .. }
+            | Request::Allocate { .. }
+            | Request::CopyRange { .. }
+            | Request::SetLock { .. } => true,
+        }
+    }
+
+    /// The operation's name, for logs and counters.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Lookup { .. } => "lookup",
+            Request::Forget { .. } => "forget",
+            Request::GetAttr { .. } => "getattr",
+            Request::SetAttr { .. } => "setattr",
+            Request::Access { .. } => "access",
+            Request::ReadLink { .. } => "readlink",
+            Request::Symlink { .. } => "symlink",
+            Request::Link { .. } => "link",
+            Request::MakeNode { .. } => "mknod",
+            Request::MakeDir { .. } => "mkdir",
+            Request::Unlink { .. } => "unlink",
+            Request::RemoveDir { .. } => "rmdir",
+            Request::Rename { .. } => "rename",
+            Request::Open { .. } => "open",
+            Request::Create { .. } => "create",
+            Request::CreateUnnamed { .. } => "tmpfile",
+            Request::Read { .. } => "read",
+            Request::Write { .. } => "write",
+            Request::Flush { .. } => "flush",
+            Request::Fsync { .. } => "fsync",
+            Request::Release { .. } => "release",
+            Request::ReadDir { .. } => "readdir",
+            Request::FsyncDir { .. } => "fsyncdir",
+            Request::StatFs { .. } => "statfs",
+            Request::GetXattr { .. } => "getxattr",
+            Request::SetXattr { .. } => "setxattr",
+            Request::ListXattr { .. } => "listxattr",
+            Request::RemoveXattr { .. } => "removexattr",
+            Request::Allocate { .. } => "fallocate",
+            Request::Seek { .. } => "lseek",
+            Request::CopyRange { .. } => "copy_file_range",
+            Request::GetLock { .. } => "getlk",
+            Request::SetLock { .. } => "setlk",
+        }
+    }
+}
