@@ -13,6 +13,9 @@ use crate::limits::{CONTROL_BYTES_MAX, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 /// The first two bytes of every frame.
 pub const MAGIC: [u8; 2] = *b"nf";
 
+/// Where the id stands in a header.
+const ID_AT: usize = 16;
+
 /// What a frame is, and what its control part holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -62,7 +65,7 @@ impl FrameKind {
 }
 
 /// The fixed part of a frame. On the wire, little-endian: magic (2), kind (1), flags (1, zero), control
-/// bytes (4), payload bytes (4), reserved (4, zero), id (8), confirmed (8).
+/// bytes (4), payload bytes (4), reserved (4, zero), id (8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What it is.
@@ -71,10 +74,8 @@ pub struct Header {
     pub control_bytes: u32,
     /// Bytes of payload.
     pub payload_bytes: u32,
-    /// Which request, push or ping.
+    /// Which request, push or ping; zero for the others.
     pub id: RequestId,
-    /// From the client: every request with a smaller id was answered and the answer has arrived.
-    pub confirmed: RequestId,
 }
 
 impl Header {
@@ -85,8 +86,7 @@ impl Header {
         bytes[2] = self.kind as u8;
         bytes[4..8].copy_from_slice(&self.control_bytes.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.payload_bytes.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.id.0.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.confirmed.0.to_le_bytes());
+        bytes[ID_AT..].copy_from_slice(&self.id.0.to_le_bytes());
         bytes
     }
 
@@ -104,8 +104,7 @@ impl Header {
         if control_bytes as usize > CONTROL_BYTES_MAX || payload_bytes as usize > PAYLOAD_BYTES_MAX {
             return Err(DecodeError::TooLarge { control_bytes, payload_bytes });
         }
-        let (id, confirmed) = (RequestId(u64_at(bytes, 16)), RequestId(u64_at(bytes, 24)));
-        Ok(Header { kind, control_bytes, payload_bytes, id, confirmed })
+        Ok(Header { kind, control_bytes, payload_bytes, id: RequestId(u64_at(bytes, ID_AT)) })
     }
 
     /// Bytes of the frame behind the header.
@@ -149,7 +148,7 @@ pub struct EncodeError;
 pub fn encode_frame<T: Serialize + ?Sized>(
     out: &mut Vec<u8>,
     kind: FrameKind,
-    (id, confirmed): (RequestId, RequestId),
+    id: RequestId,
     control: &T,
     payload_bytes: usize,
 ) -> Result<(), EncodeError> {
@@ -162,15 +161,18 @@ pub fn encode_frame<T: Serialize + ?Sized>(
         out.truncate(start);
         return Err(EncodeError);
     }
-    let header = Header {
-        kind,
-        control_bytes: control_bytes as u32,
-        payload_bytes: payload_bytes as u32,
-        id,
-        confirmed,
-    };
+    let header =
+        Header { kind, control_bytes: control_bytes as u32, payload_bytes: payload_bytes as u32, id };
     out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
     Ok(())
+}
+
+/// Puts another id into an encoded frame, so that a request can be encoded before it has a slot.
+/// Bytes that are shorter than a header stay as they are.
+pub fn set_id(frame: &mut [u8], id: RequestId) {
+    if let Some(field) = frame.get_mut(ID_AT..HEADER_BYTES) {
+        field.copy_from_slice(&id.0.to_le_bytes());
+    }
 }
 
 /// Decodes a control part, all of it.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attr::Attr;
-use crate::id::{BootEpoch, BootId, RequestId, SessionId, SessionToken};
+use crate::id::{BootEpoch, BootId, SessionId, SessionToken};
 use crate::version::{Features, VersionRange};
 
 /// The client's first frame.
@@ -30,14 +30,13 @@ pub enum SessionWish {
         /// A directory below the export's root, as components; the mount sees it as its root.
         path: Vec<crate::name::Name>,
     },
-    /// One whose connections were lost. Its earlier connections are closed.
+    /// One whose connections were lost, if only one of them. Its earlier connections are closed, and the
+    /// client sends again what was not answered.
     Resume {
         /// Which.
         session: SessionId,
         /// Proves that it is ours.
         token: SessionToken,
-        /// Every request below was answered and the answer has arrived.
-        confirmed: RequestId,
     },
     /// One that has a connection already: adds another.
     Join {
@@ -90,7 +89,7 @@ pub enum Identity {
 /// What one session may have under way, at most the bounds of [`crate::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantedLimits {
-    /// Requests without an answer.
+    /// Requests without an answer, which is the number of slots: see [`crate::id::RequestId`].
     pub requests_in_flight_max: u32,
     /// Payload bytes, asked for or sent.
     pub in_flight_bytes_max: u32,

@@ -29,8 +29,12 @@ number! {
     Fh
 }
 number! {
-    /// A request of one session. Counts up from 1 and is never used again, so that it is also the
-    /// operation id by which a mutation that is sent twice is applied once.
+    /// A request of one session: a slot, and the sequence number of the request among all that the slot
+    /// has carried. Never used again within the session, so that it is also the operation id by which a
+    /// mutation that is sent twice is applied once (RFC 8881, section 2.10.6).
+    ///
+    /// A slot carries one request at a time: the next one in it says that the answer to the last has arrived,
+    /// so that the server remembers one answer a slot, and a request that takes long holds up no other.
     RequestId
 }
 number! {
@@ -40,6 +44,23 @@ number! {
 number! {
     /// One life of a server process. A new one means that its memory is gone.
     BootEpoch
+}
+
+impl RequestId {
+    /// The `sequence`-th request of a slot, counted from 1.
+    pub const fn new(slot: u16, sequence: u64) -> RequestId {
+        RequestId(sequence << 16 | slot as u64)
+    }
+
+    /// Which slot carries it: below [`crate::greeting::GrantedLimits::requests_in_flight_max`].
+    pub const fn slot(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+
+    /// Which of the slot's requests it is. Zero is none.
+    pub const fn sequence(self) -> u64 {
+        self.0 >> 16
+    }
 }
 
 impl Change {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Bytes of a frame header.
-pub const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = 24;
 /// Most bytes of the encoded control part of a frame.
 pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of raw payload behind it, and so of one read or write.
@@ -31,7 +31,7 @@ pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Most items of a batch (forgotten nodes, released files).
 pub const BATCH_ITEMS_MAX: usize = 4096;
 
-/// Most requests of one session that are under way at once.
+/// Most requests of one session that are under way at once: its slots.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
 /// Most payload bytes of one session that are under way at once.
 pub const IN_FLIGHT_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -42,7 +42,7 @@ pub const LOCKS_MAX: usize = 10_000;
 
 /// How long a peer may take from the first byte of its connection to its complete greeting.
 pub const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
-/// A link on which nothing arrived for this long is asked for a sign of life.
+/// How often a client asks for a sign of life on each of its connections.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// A link on which nothing arrived for this long is dead.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(6);
@@ -58,6 +58,7 @@ const _: () = {
     assert!(XATTR_VALUE_BYTES_MAX <= PAYLOAD_BYTES_MAX && INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX);
     assert!(SYMLINK_BYTES_MAX < CONTROL_BYTES_MAX && GROUPS_MAX * 4 + 4096 < CONTROL_BYTES_MAX);
     assert!(BATCH_ITEMS_MAX * 24 + 1024 < CONTROL_BYTES_MAX);
+    assert!(REQUESTS_IN_FLIGHT_MAX <= u16::MAX as usize);
     assert!(KEEPALIVE_INTERVAL.as_secs() * 2 < LINK_SILENCE_MAX.as_secs());
     assert!(LINK_SILENCE_MAX.as_secs() < LEASE.as_secs());
 };

@@ -250,7 +250,7 @@ pub enum Push {
 
 impl Request {
     /// Whether sending it twice under two ids would have an effect twice, so that the server remembers
-    /// its answer until the client has confirmed it.
+    /// its answer until the slot carries another request.
     pub fn is_mutation(&self) -> bool {
         match self {
             Request::Lookup { also_open, .. } => also_open.is_some(),
