@@ -49,7 +49,7 @@ pub enum Request {
     Forget { nodes: Vec<(Node, u64)> },
     /// Reads attributes, through an open file where one is given. Answered by `Attr`.
     GetAttr { node: Node, fh: Option<Fh> },
-    /// Changes attributes. Mutation. Answered by `Attr`.
+    /// Changes attributes. Mutation. Answered by `Changed`.
     SetAttr { node: Node, fh: Option<Fh>, set: SetAttr },
     /// Asks whether the caller may read (4), write (2) or execute (1) (access(2)). Answered by `Done`.
     Access { node: Node, mask: u8 },
@@ -119,7 +119,7 @@ pub enum Request {
         #[serde(with = "serde_bytes")]
         name: Vec<u8>,
     },
-    /// Allocates or frees space (fallocate(2)), `mode` being Linux's bits. Mutation. Answered by `Attr`.
+    /// Allocates or frees space (fallocate(2)), `mode` being Linux's bits. Mutation. Answered by `Changed`.
     Allocate { fh: Fh, mode: u32, offset: u64, length: u64 },
     /// Finds the next data or hole (lseek(2)). Answered by `Offset`.
     Seek { fh: Fh, offset: u64, target: SeekTarget },
@@ -205,6 +205,9 @@ pub enum Reply {
     Entry { attr: Attr, fh: Option<Fh>, whole: bool },
     /// Attributes.
     Attr(Attr),
+    /// Attributes after a change, and the counter before it: what the client cached with it is still right but for
+    /// what it changed itself.
+    Changed { before: Change, attr: Attr },
     /// An open file. A created one carries a lookup count; `whole` if the payload is its whole content.
     Opened { fh: Fh, attr: Attr, whole: bool },
     /// Bytes as payload. `change` was read before them.
