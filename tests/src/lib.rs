@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Tests, measuring tools and fault injection for nearfs.
+
+pub mod proxy;
