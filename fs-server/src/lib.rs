@@ -1,1 +1,6 @@
 //! Placeholder.
+
+pub mod dispatch;
+mod errno;
+pub mod export;
+pub mod tree;
