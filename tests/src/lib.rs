@@ -1,3 +1,5 @@
 //! Tests, measuring tools and fault injection for nearfs.
 
+pub mod bench;
+pub mod passthrough;
 pub mod proxy;
