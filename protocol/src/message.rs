@@ -292,6 +292,16 @@ impl Request {
         }
     }
 
+    /// Most bytes of payload that the answer may bring.
+    pub fn answer_bytes_max(&self) -> u32 {
+        match self {
+            Request::Read { size, .. } => *size,
+            Request::Open { content_bytes_max, .. } => *content_bytes_max,
+            Request::Lookup { also_open: Some(also), .. } => also.content_bytes_max,
+            _ => 0,
+        }
+    }
+
     /// The operation's name, for logs and counters.
     pub fn name(&self) -> &'static str {
         match self {

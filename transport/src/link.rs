@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, sendmsg};
 use socket2::Socket;
 
@@ -126,6 +128,21 @@ impl Write for LinkWriter {
 }
 
 impl LinkWriter {
+    /// Writes what the socket takes at once, and fails with `WouldBlock` if that is nothing.
+    pub fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        Ok(sendmsg(&self.0.socket, parts, &mut Default::default(), flags)?)
+    }
+
+    /// Waits until the socket takes something, or the link has ended.
+    pub fn wait_writable(&self) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.0.socket, PollFlags::OUT)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Tells the peer that nothing more will come, as the end of its stream.
     pub fn finish(&self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.0.socket, Shutdown::Write)?)

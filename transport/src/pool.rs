@@ -94,6 +94,11 @@ impl Payload {
         self.len = self.len.min(len);
     }
 
+    /// The same bytes to be shared; the room goes back to the pool when the last share is dropped.
+    pub fn into_bytes(self) -> bytes::Bytes {
+        bytes::Bytes::from_owner(self)
+    }
+
     /// Bytes of memory that it holds, which may be up to twice its length.
     pub fn room_bytes(&self) -> usize {
         self.room.len()
