@@ -18,6 +18,8 @@ mod backoff;
 pub mod client;
 mod in_flight;
 mod link;
+pub mod server;
+mod slot;
 
 /// One connection of a session. Each side counts its own, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
