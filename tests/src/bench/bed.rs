@@ -5,48 +5,45 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 
 use super::contender::Contender;
 use super::fixture::Fixtures;
 use super::load::Load;
 use super::mounted::Mounted;
+use super::scratch::Scratch;
 use super::size::Sizes;
 use super::system::sibling;
 
 /// The longest that one workload may take; a system that needs more is recorded as failed.
 const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
-const SCRATCH: &str = "scratch";
-
 /// A mounted contender with a scratch directory.
 pub(super) struct Bed<'c, 's> {
     contender: &'c mut Contender<'s>,
     mounted: Mounted,
     pub(super) sizes: &'c Sizes,
+    scratch: Scratch,
 }
 
 impl<'c, 's> Bed<'c, 's> {
-    /// Clears the scratch directory, waits for the disk to be quiet, and mounts.
+    /// Makes a scratch directory, waits for the disk to be quiet, and mounts.
     pub(super) fn begin(contender: &'c mut Contender<'s>, sizes: &'c Sizes) -> anyhow::Result<Self> {
-        if contender.system.serves_files_as_they_are() {
-            make_empty(&contender.site.export.join(SCRATCH))?;
-        }
+        let direct = contender.system.serves_files_as_they_are();
+        let local = direct.then(|| Scratch::make(&contender.site.export)).transpose()?;
         rustix::fs::syncfs(File::open(&contender.site.export)?)?;
         let mounted = contender.mount()?;
-        if !contender.system.serves_files_as_they_are() {
-            make_empty(&mounted.root().join(SCRATCH))?;
-        }
-        Ok(Self { contender, mounted, sizes })
+        let scratch = local.map_or_else(|| Scratch::make(mounted.root()), Ok)?;
+        Ok(Self { contender, mounted, sizes, scratch })
     }
 
     /// Unmounts and mounts, so that the client knows nothing and the server's page cache is warm.
     pub(super) fn remount(self) -> anyhow::Result<Self> {
-        let Self { contender, mounted, sizes } = self;
+        let Self { contender, mounted, sizes, scratch } = self;
         contender.sample(&mounted);
         mounted.unmount()?;
         let mounted = contender.mount()?;
-        Ok(Self { contender, mounted, sizes })
+        Ok(Self { contender, mounted, sizes, scratch })
     }
 
     /// Takes stock of the daemons and unmounts.
@@ -67,13 +64,13 @@ impl<'c, 's> Bed<'c, 's> {
 
     /// An empty directory on the mount.
     pub(super) fn scratch(&self) -> PathBuf {
-        self.mounted.root().join(SCRATCH)
+        self.scratch.at(self.mounted.root())
     }
 
     /// The scratch directory where the server has it, to put files there that the client has not seen.
     pub(super) fn local_scratch(&self) -> PathBuf {
         match self.contender.system.serves_files_as_they_are() {
-            true => self.contender.site.export.join(SCRATCH),
+            true => self.scratch.at(&self.contender.site.export),
             false => self.scratch(),
         }
     }
@@ -121,11 +118,4 @@ impl<'c, 's> Bed<'c, 's> {
         ensure!(printed == lines, "{name} printed {printed} lines instead of {lines}");
         Ok(seconds)
     }
-}
-
-fn make_empty(dir: &Path) -> anyhow::Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("cannot clear {}", dir.display()))?;
-    }
-    fs::create_dir(dir).with_context(|| format!("cannot make {}", dir.display()))
 }

@@ -18,6 +18,7 @@ pub mod plain_sftp;
 mod random;
 mod record;
 mod report;
+mod scratch;
 mod size;
 mod stage;
 mod system;

@@ -452,8 +452,13 @@ impl Filesystem for Passthrough {
 }
 
 impl Passthrough {
-    pub(super) fn open(source: &Path) -> rustix::io::Result<Self> {
-        Ok(Self { nodes: NodeTable::open(source)?, files: OpenTable::new(), dirs: OpenTable::new() })
+    /// Shows `source`, with at most `held_max` descriptors kept for nodes.
+    pub(super) fn open(source: &Path, held_max: usize) -> rustix::io::Result<Self> {
+        Ok(Self {
+            nodes: NodeTable::open(source, held_max)?,
+            files: OpenTable::new(),
+            dirs: OpenTable::new(),
+        })
     }
 
     /// Looks a name up and counts the reference that the reply will give the kernel.

@@ -7,6 +7,7 @@
 
 mod attr;
 mod dir;
+mod disk_handle;
 mod filesystem;
 mod node;
 mod open_file;
@@ -28,8 +29,11 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 /// Background requests (read-ahead) that the kernel may have outstanding.
 const BACKGROUND_REQUESTS_MAX: u16 = 64;
 
-/// Descriptors asked for: one is held for every node that the kernel knows.
+/// Descriptors asked for: one is held for every node that the kernel knows, as long as the limit allows.
 const DESCRIPTORS_MAX: u64 = 1 << 20;
+
+/// Descriptors left for open files and directories.
+const DESCRIPTORS_SPARE: u64 = 2_000;
 
 /// The command line of the `passthrough` binary.
 #[derive(Debug, clap::Parser)]
@@ -52,8 +56,9 @@ pub struct Options {
 /// # Errors
 /// When the source cannot be opened or the mount is refused.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    raise_descriptor_limit();
-    let filesystem = Passthrough::open(&options.source)
+    let held_max = raise_descriptor_limit().saturating_sub(DESCRIPTORS_SPARE);
+    let held_max = usize::try_from(held_max).unwrap_or(usize::MAX);
+    let filesystem = Passthrough::open(&options.source, held_max)
         .with_context(|| format!("cannot open {}", options.source.display()))?;
     let session =
         Session::new(filesystem, &options.mountpoint, &mount_config(&options.source, options.threads))
@@ -75,9 +80,8 @@ fn mount_config(source: &Path, threads: u8) -> Config {
     config
 }
 
-/// Raises the limit on open files as far as the system allows; a refusal only makes large trees fail later
-/// with EMFILE, where it is seen.
-fn raise_descriptor_limit() {
+/// Raises the limit on open files as far as the system allows, and answers what it is.
+fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let wanted = Rlimit { current: Some(DESCRIPTORS_MAX), maximum: Some(DESCRIPTORS_MAX) };
     if setrlimit(Resource::Nofile, wanted).is_err() {
@@ -86,4 +90,5 @@ fn raise_descriptor_limit() {
             log::warn!("the limit on open files stays as it is: {error}");
         }
     }
+    getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_MAX)
 }
