@@ -9,7 +9,17 @@ import time
 import traceback
 from pathlib import Path
 
-import builds, concurrency, copies, databases, editors, files, metadata, names, repositories, trees  # noqa: E401
+# Importing these modules lists their checks.
+import builds
+import concurrency
+import copies
+import databases
+import editors
+import files
+import metadata
+import names
+import repositories
+import trees
 from checks import CHECKS
 
 # How long a killed check may take to go away before it counts as stuck in the kernel.

@@ -40,6 +40,12 @@ def same(found, wanted, what="value"):
         raise AssertionError(f"{what} is {str(found)[:700]}, not {str(wanted)[:700]}")
 
 
+def holds(condition, what):
+    """Demands that something is so."""
+    if not condition:
+        raise AssertionError(f"does not hold: {what}")
+
+
 def fails(errno_wanted, action, *arguments, **keywords):
     """Demands that the action fails with this errno."""
     try:

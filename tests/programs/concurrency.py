@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from checks import at_once, check, fork, same, shell
+from checks import at_once, check, fork, holds, same, shell
 
 PROCESSES = 8
 
@@ -106,7 +106,7 @@ def locks_exclude_and_end_with_their_owner(there, here):
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 5)
             raise AssertionError("a locked range was locked again")
         except OSError as error:
-            same(error.errno in (errno.EAGAIN, errno.EACCES), True, "refusal")
+            holds(error.errno in (errno.EAGAIN, errno.EACCES), "refusal")
         os.kill(holder, 9)
         os.waitpid(holder, 0)
         fcntl.lockf(file, fcntl.LOCK_EX, 10, 5)
@@ -128,7 +128,7 @@ def replaced_file_is_never_missing_or_torn(there, here):
         text = path.read_text()
         same((len(text), len(set(text))), (5000, 1), "length and digits")
         reads += 1
-    same(reads > 10, True, "enough reads")
+    holds(reads > 10, "enough reads")
 
 
 @check()

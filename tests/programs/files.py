@@ -6,7 +6,7 @@ import fcntl
 import mmap
 import os
 
-from checks import at_once, check, fails, same, shell
+from checks import at_once, check, fails, holds, same, shell
 
 GIB = 1 << 30
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_COLLAPSE_RANGE, FALLOC_ZERO_RANGE = 1, 2, 8, 16
@@ -47,13 +47,13 @@ def sparse_terabyte(there, here):
     os.pwrite(file, b"end", 1024 * GIB - 3)
     os.fsync(file)
     same(os.stat(path).st_size, 1024 * GIB, "size")
-    same(os.stat(path).st_blocks * 512 < GIB, True, "few blocks")
+    holds(os.stat(path).st_blocks * 512 < GIB, "few blocks")
     same(os.lseek(file, 0, os.SEEK_DATA), 512 * GIB, "first data")
     same(os.lseek(file, 512 * GIB, os.SEEK_HOLE), 512 * GIB + 4096, "hole behind it")
     fails(errno.ENXIO, os.lseek, file, 1024 * GIB, os.SEEK_DATA)
     same(os.pread(file, 10, 1024 * GIB - 3), b"end", "last bytes")
     shell("cp --sparse=auto file copy; [ $(stat -c %s copy) = $(stat -c %s file) ]", cwd=there)
-    same(os.stat(there / "copy").st_blocks * 512 < GIB, True, "few blocks of the copy")
+    holds(os.stat(there / "copy").st_blocks * 512 < GIB, "few blocks of the copy")
 
 
 @check()
@@ -137,7 +137,7 @@ def allocation_and_holes(there, here):
     wanted = bytearray(b"x" * 1_000_000)
     wanted[100_000:400_000] = bytes(300_000)
     wanted[600_000:700_001] = bytes(100_001)
-    same(os.pread(file, 1_000_000, 0) == wanted, True, "holes are zero and the rest is kept")
+    holds(os.pread(file, 1_000_000, 0) == wanted, "holes are zero and the rest is kept")
     fallocate(file, FALLOC_ZERO_RANGE, 900_000, 200_000)
     same(os.fstat(file).st_size, 1_100_000, "size after zeroing beyond the end")
     try:
@@ -156,11 +156,11 @@ def direct_reads_and_writes(there, here):
         same(os.pwritev(file, [block], position), 65536, "bytes written")
     into = mmap.mmap(-1, 65536)
     same(os.preadv(file, [into], 65536), 65536, "bytes read")
-    same(into[:] == block[:], True, "bytes are equal")
-    same((there / "file").read_bytes() == block[:] * 3, True, "bytes are equal through the cache")
+    holds(into[:] == block[:], "bytes are equal")
+    holds((there / "file").read_bytes() == block[:] * 3, "bytes are equal through the cache")
     (there / "file").write_bytes(b"y" * 65536)
     same(os.preadv(file, [into], 0), 65536, "bytes read again")
-    same(into[:] == b"y" * 65536, True, "a buffered write is seen directly")
+    holds(into[:] == b"y" * 65536, "a buffered write is seen directly")
 
 
 @check()
@@ -172,11 +172,11 @@ def copies_inside_the_kernel(there, here):
     done = 0
     while done < len(original):
         done += os.copy_file_range(source, ranged, len(original) - done, done, done)
-    same((there / "ranged").read_bytes() == original, True, "copy_file_range")
+    holds((there / "ranged").read_bytes() == original, "copy_file_range")
     done = 0
     while done < len(original):
         done += os.sendfile(sent, source, done, len(original) - done)
-    same((there / "sent").read_bytes() == original, True, "sendfile")
+    holds((there / "sent").read_bytes() == original, "sendfile")
     same(os.copy_file_range(ranged, ranged, 1000, 0, 2_999_500), 1000, "bytes copied within a file")
     same(os.pread(ranged, 2000, 2_999_500), original[:1000], "bytes behind the old end")
 
@@ -204,7 +204,7 @@ def ways_to_open(there, here):
     os.fdatasync(synced)
     directory = os.open(there, os.O_RDONLY | os.O_DIRECTORY)
     os.fsync(directory)
-    same(os.open("file", os.O_RDONLY, dir_fd=directory) > 0, True, "open beneath a descriptor")
+    holds(os.open("file", os.O_RDONLY, dir_fd=directory) > 0, "open beneath a descriptor")
 
 
 @check()
