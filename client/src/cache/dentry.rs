@@ -1,0 +1,235 @@
+//! Names in directories: where they lead, or that there are none.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearfs_protocol::id::Node;
+use nearfs_protocol::name::Name;
+use parking_lot::Mutex;
+
+use super::count::{HitCount, HitCounter};
+use super::epoch::{Epochs, FillToken, Part};
+use super::trust::{Cached, Trust};
+use super::weighted::WeightedLru;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dentry {
+    /// A node.
+    Node(Node),
+    /// Nothing: there is no such name.
+    Absent,
+}
+
+/// Dentries by directory and name.
+pub struct DentryCache {
+    epochs: Arc<Epochs>,
+    names: Mutex<Names>,
+    counter: HitCounter,
+}
+
+impl DentryCache {
+    pub(super) fn new(epochs: Arc<Epochs>, bytes_max: u64) -> DentryCache {
+        DentryCache { epochs, names: Mutex::new(Names::new(bytes_max)), counter: HitCounter::default() }
+    }
+
+    /// What a name stands for, if that may be served; `known` is what is known of the directory itself.
+    pub fn get(
+        &self,
+        parent: Node,
+        name: &Name,
+        now: Instant,
+        known: Option<Trust>,
+    ) -> Option<Cached<Dentry>> {
+        let held = self.names.lock().get(parent, name);
+        let found = held.and_then(|held| {
+            let until = held.trust.serves_until(now, known)?;
+            Some(Cached { value: held.dentry, until })
+        });
+        self.counter.note(found.is_some());
+        found
+    }
+
+    /// What a name stood for when it was last looked at, however long ago. Not counted as a question.
+    pub fn last_seen(&self, parent: Node, name: &Name) -> Option<Dentry> {
+        self.names.lock().get(parent, name).map(|held| held.dentry)
+    }
+
+    /// Keeps a looked up name. `trust.change` is the directory's counter before the question was sent.
+    /// Whether it was kept.
+    pub fn fill(&self, token: FillToken, parent: Node, name: &Name, dentry: Dentry, trust: Trust) -> bool {
+        let mut names = self.names.lock();
+        let stands = self.epochs.stands(token, parent, Part::Name(name));
+        if stands {
+            names.put(parent, name, dentry, trust);
+        }
+        stands
+    }
+
+    /// Keeps what a change of our own made of a name; the token is from before the change was asked for.
+    /// Whether it was kept.
+    pub fn own_change(
+        &self,
+        token: FillToken,
+        parent: Node,
+        name: &Name,
+        dentry: Dentry,
+        trust: Trust,
+    ) -> bool {
+        let mut names = self.names.lock();
+        let undisturbed = self.epochs.stands(token, parent, Part::Name(name));
+        self.epochs.bump_part(parent, Part::Name(name));
+        match undisturbed {
+            true => names.put(parent, name, dentry, trust),
+            false => names.remove(parent, name),
+        }
+        undisturbed
+    }
+
+    /// Forgets a name that may have changed, and refuses answers under way.
+    pub fn invalidate(&self, parent: Node, name: &Name) {
+        self.epochs.bump_part(parent, Part::Name(name));
+        self.names.lock().remove(parent, name);
+    }
+
+    /// Hits and misses.
+    pub fn count(&self) -> HitCount {
+        self.counter.read()
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.names.lock().entries.bytes()
+    }
+
+    pub(super) fn forget_parent(&self, parent: Node) {
+        self.names.lock().forget_parent(parent);
+    }
+
+    pub(super) fn forget_everything(&self) {
+        let mut names = self.names.lock();
+        names.entries.clear();
+        names.parents.clear();
+    }
+}
+
+/// All names of a directory are dropped at once by giving the directory a new stamp: entries with an
+/// older one are dead and leave when they are met or not used for longest.
+struct Names {
+    entries: WeightedLru<Key, Held>,
+    parents: HashMap<Node, Parent>,
+    last_stamp: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    dentry: Dentry,
+    trust: Trust,
+    stamp: u64,
+}
+
+/// A directory with at least one entry, dead ones included.
+struct Parent {
+    stamp: u64,
+    entry_count: u32,
+}
+
+impl Names {
+    fn new(bytes_max: u64) -> Names {
+        Names { entries: WeightedLru::new(bytes_max), parents: HashMap::new(), last_stamp: 0 }
+    }
+
+    fn get(&mut self, parent: Node, name: &Name) -> Option<Held> {
+        let held = *self.entries.get(&(parent, name) as &dyn Place)?;
+        let alive = self.parents.get(&parent).is_some_and(|parent| parent.stamp == held.stamp);
+        if !alive {
+            self.remove(parent, name);
+        }
+        alive.then_some(held)
+    }
+
+    fn put(&mut self, parent: Node, name: &Name, dentry: Dentry, trust: Trust) {
+        let stamp = self.last_stamp;
+        let entry = self.parents.entry(parent).or_insert(Parent { stamp, entry_count: 0 });
+        entry.entry_count += 1;
+        let held = Held { dentry, trust, stamp: entry.stamp };
+        let heap_bytes = name.as_bytes().len() + size_of::<(Node, Parent)>();
+        let parents = &mut self.parents;
+        let key = Key { parent, name: name.clone() };
+        self.entries.put(key, held, heap_bytes, |key, _| uncount(parents, key.parent));
+    }
+
+    fn remove(&mut self, parent: Node, name: &Name) {
+        if self.entries.pop(&(parent, name) as &dyn Place).is_some() {
+            uncount(&mut self.parents, parent);
+        }
+    }
+
+    fn forget_parent(&mut self, parent: Node) {
+        if let Some(parent) = self.parents.get_mut(&parent) {
+            self.last_stamp += 1;
+            parent.stamp = self.last_stamp;
+        }
+    }
+}
+
+fn uncount(parents: &mut HashMap<Node, Parent>, node: Node) {
+    if let Some(parent) = parents.get_mut(&node) {
+        parent.entry_count -= 1;
+        if parent.entry_count == 0 {
+            parents.remove(&node);
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct Key {
+    parent: Node,
+    name: Name,
+}
+
+/// A key that may be borrowed in two halves, so that looking one up needs no copy of the name.
+trait Place {
+    fn halves(&self) -> (Node, &Name);
+}
+
+impl Place for Key {
+    fn halves(&self) -> (Node, &Name) {
+        (self.parent, &self.name)
+    }
+}
+
+impl Place for (Node, &Name) {
+    fn halves(&self) -> (Node, &Name) {
+        (self.0, self.1)
+    }
+}
+
+impl<'a> Borrow<dyn Place + 'a> for Key {
+    fn borrow(&self) -> &(dyn Place + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Place + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.halves() == other.halves()
+    }
+}
+
+impl Eq for dyn Place + '_ {}
+
+impl Hash for dyn Place + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.halves().hash(state);
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.halves().hash(state);
+    }
+}

@@ -1,0 +1,331 @@
+//! What the client remembers of the server's files, so that it need not ask again.
+//!
+//! [`Cache`] is the whole; each kind of memory is a file. All of it is synchronous and knows nodes, names
+//! and blocks only: no kernel, no connection, no clock.
+//!
+//! The rules that keep it right:
+//! - Who asks the server takes a [`FillToken`] first. The answer is kept only if nothing it tells of was
+//!   invalidated in between ([`epoch`]). Content has a finer rule of its own: a block's answer is kept
+//!   only while the block is still waited for ([`block`]).
+//! - A change of our own is told with the token from before it was asked for: two that overlapped may
+//!   have happened in either order, and then nothing is kept.
+//! - What is kept rests on a change counter and a moment ([`trust`]): it is served until that moment, and
+//!   after it only if the node is known to have the same counter still.
+
+pub mod attr;
+pub mod block;
+mod count;
+pub mod dentry;
+pub mod epoch;
+pub mod limits;
+pub mod listing;
+pub mod readahead;
+pub mod target;
+pub mod trust;
+mod weighted;
+pub mod xattr;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nearfs_protocol::attr::{Attr, DirEntry};
+use nearfs_protocol::id::{Change, Node};
+use nearfs_protocol::name::Name;
+
+pub use self::count::HitCount;
+pub use self::epoch::FillToken;
+
+use self::attr::AttrCache;
+use self::block::BlockCache;
+use self::dentry::{Dentry, DentryCache};
+use self::epoch::Epochs;
+use self::limits::CacheLimits;
+use self::listing::ListingCache;
+use self::target::TargetCache;
+use self::trust::{Cached, Trust};
+use self::xattr::XattrCache;
+
+/// How long answers are believed without asking again.
+#[derive(Clone, Copy, Debug)]
+pub struct TrustTimes {
+    /// Attributes, extended ones included, and listings.
+    pub attr: Duration,
+    /// Names that exist.
+    pub entry: Duration,
+    /// Names that do not.
+    pub negative: Duration,
+}
+
+/// All caches of one mount.
+pub struct Cache {
+    epochs: Arc<Epochs>,
+    times: TrustTimes,
+    /// Attributes.
+    pub attrs: AttrCache,
+    /// Names.
+    pub dentries: DentryCache,
+    /// Directory listings.
+    pub listings: ListingCache,
+    /// Symlink targets.
+    pub targets: TargetCache,
+    /// Extended attributes.
+    pub xattrs: XattrCache,
+    /// File content.
+    pub blocks: BlockCache,
+}
+
+/// The figures of all caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Attributes.
+    pub attr: HitCount,
+    /// Names.
+    pub dentry: HitCount,
+    /// Directory listings.
+    pub listing: HitCount,
+    /// Symlink targets.
+    pub target: HitCount,
+    /// Extended attributes.
+    pub xattr: HitCount,
+    /// Blocks of content.
+    pub block: HitCount,
+}
+
+impl CacheCounts {
+    /// Each cache's name, hits and misses.
+    pub fn named(&self) -> Vec<(&'static str, u64, u64)> {
+        let CacheCounts { attr, dentry, listing, target, xattr, block } = *self;
+        let all = [
+            ("attr", attr),
+            ("dentry", dentry),
+            ("listing", listing),
+            ("target", target),
+            ("xattr", xattr),
+            ("block", block),
+        ];
+        all.map(|(name, count)| (name, count.hits, count.misses)).to_vec()
+    }
+}
+
+impl Cache {
+    /// Empty caches.
+    pub fn new(limits: CacheLimits, times: TrustTimes) -> Cache {
+        let epochs = Arc::new(Epochs::new());
+        let shared = || Arc::clone(&epochs);
+        Cache {
+            times,
+            attrs: AttrCache::new(shared(), limits.attr_bytes_max),
+            dentries: DentryCache::new(shared(), limits.dentry_bytes_max),
+            listings: ListingCache::new(shared(), limits.listing_bytes_max),
+            targets: TargetCache::new(shared(), limits.target_bytes_max),
+            xattrs: XattrCache::new(shared(), limits.xattr_bytes_max),
+            blocks: BlockCache::new(shared(), limits.block_bytes_max),
+            epochs,
+        }
+    }
+
+    /// To be taken before a question is sent; serves for every node that the answer names.
+    pub fn begin_fill(&self) -> FillToken {
+        self.epochs.begin()
+    }
+
+    /// A node's attributes and how long they may be passed on.
+    pub fn attr(&self, node: Node, now: Instant) -> Option<(Attr, Duration)> {
+        self.attrs.get(node, now).map(|held| (held.value, held.until - now))
+    }
+
+    /// Attributes arrived: keeps them, and lets go of what they prove old. Returns how long they may be
+    /// passed on: not at all if something changed since they were asked for.
+    pub fn fill_attr(&self, token: FillToken, attr: &Attr, now: Instant) -> Duration {
+        if self.attrs.last_seen(attr.node).is_some_and(|last| !last.change.same_as(attr.change)) {
+            self.listings.invalidate(attr.node);
+            self.xattrs.invalidate(attr.node);
+        }
+        self.blocks.revalidate(attr.node, attr.change);
+        match self.attrs.fill(token, *attr, now + self.times.attr) {
+            true => self.times.attr,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Attributes after a change of our own arrived with the counter `before` it; the token is from before
+    /// the change was asked for. What was right before is still right. Content that the change touched is
+    /// the caller's to tell: [`BlockCache::begin_write`], [`BlockCache::truncate`].
+    pub fn own_change(&self, token: FillToken, before: Change, attr: &Attr, now: Instant) -> Duration {
+        self.xattrs.rebase(attr.node, before, attr.change);
+        self.blocks.rebase(attr.node, before, attr.change);
+        match self.attrs.own_change(token, before, *attr, now + self.times.attr) {
+            true => self.times.attr,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// What a name in a directory stands for and how long that may be passed on.
+    pub fn name(&self, parent: Node, name: &Name, now: Instant) -> Option<(Dentry, Duration)> {
+        let found = self.dentries.get(parent, name, now, self.attrs.trust(parent, now))?;
+        Some((found.value, found.until - now))
+    }
+
+    /// A name was looked up. `parent_change` is [`AttrCache::last_change`] of the directory from before the
+    /// question was sent. Returns how long the answer may be passed on.
+    pub fn fill_name(
+        &self,
+        token: FillToken,
+        (parent, name): (Node, &Name),
+        parent_change: Change,
+        dentry: Dentry,
+        now: Instant,
+    ) -> Duration {
+        let time = self.name_time(dentry);
+        let trust = Trust { change: parent_change, until: now + time };
+        match self.dentries.fill(token, parent, name, dentry, trust) {
+            true => time,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// A change of our own made or removed a name; the token is from before it was asked for. Returns how
+    /// long that may be passed on.
+    pub fn own_name(
+        &self,
+        token: FillToken,
+        (parent, name): (Node, &Name),
+        dentry: Dentry,
+        now: Instant,
+    ) -> Duration {
+        self.listings.invalidate(parent);
+        self.attrs.invalidate(parent);
+        let time = self.name_time(dentry);
+        let trust = Trust { change: Change::UNSURE, until: now + time };
+        match self.dentries.own_change(token, parent, name, dentry, trust) {
+            true => time,
+            false => Duration::ZERO,
+        }
+    }
+
+    /// A change of our own to a name ended in a way that does not tell what the name stands for.
+    pub fn name_changed(&self, parent: Node, name: &Name) {
+        self.listings.invalidate(parent);
+        self.attrs.invalidate(parent);
+        self.dentries.invalidate(parent, name);
+    }
+
+    /// A change of our own took a name away: what it stood for has one name less.
+    pub fn unlinked(&self, parent: Node, name: &Name) {
+        self.forget_attrs_behind(parent, name);
+        self.name_changed(parent, name);
+    }
+
+    /// A change of our own moved a name over another: whatever the two stood for has other attributes.
+    pub fn moved(&self, from: (Node, &Name), to: (Node, &Name)) {
+        self.unlinked(from.0, from.1);
+        self.unlinked(to.0, to.1);
+    }
+
+    /// Forgets the attributes of the node that a name stands for; if that is not known, those of all nodes.
+    fn forget_attrs_behind(&self, parent: Node, name: &Name) {
+        match self.dentries.last_seen(parent, name) {
+            Some(Dentry::Node(node)) => self.attrs.invalidate(node),
+            Some(Dentry::Absent) => {}
+            None => {
+                self.epochs.bump_everything();
+                self.attrs.forget_everything();
+            }
+        }
+    }
+
+    /// The entries of a page of a directory with their attributes. `parent_change` is the directory's
+    /// counter that came with the page.
+    pub fn fill_page(
+        &self,
+        token: FillToken,
+        parent: Node,
+        parent_change: Change,
+        page: &[DirEntry],
+        now: Instant,
+    ) {
+        for entry in page {
+            if let Some(attr) = &entry.attr {
+                self.fill_attr(token, attr, now);
+                let dentry = Dentry::Node(attr.node);
+                self.fill_name(token, (parent, &entry.name), parent_change, dentry, now);
+            }
+        }
+    }
+
+    /// A whole listing and until when it may be served.
+    pub fn listing(&self, node: Node, now: Instant) -> Option<Cached<Arc<listing::Listing>>> {
+        self.listings.get(node, now, self.attrs.trust(node, now))
+    }
+
+    /// An extended attribute (`None` inside if the node has none of that name).
+    pub fn xattr(&self, node: Node, name: &[u8], now: Instant) -> Option<Option<bytes::Bytes>> {
+        self.xattrs.get(node, name, now, self.attrs.trust(node, now)).map(|held| held.value)
+    }
+
+    /// An extended attribute was read. `change` is [`AttrCache::last_change`] of the node from before the
+    /// question was sent.
+    pub fn fill_xattr(
+        &self,
+        token: FillToken,
+        node: Node,
+        change: Change,
+        name: &[u8],
+        value: Option<&[u8]>,
+        now: Instant,
+    ) {
+        self.xattrs.fill(token, node, name, value, Trust { change, until: now + self.times.attr });
+    }
+
+    /// The server says, or there is reason to fear, that anything about a node may have changed: everything
+    /// known of it goes, names in it included, and answers under way are not kept.
+    pub fn invalidate(&self, node: Node) {
+        self.epochs.bump(node);
+        self.attrs.forget(node);
+        self.dentries.forget_parent(node);
+        self.listings.forget(node);
+        self.targets.forget(node);
+        self.xattrs.forget(node);
+        self.blocks.drop_node(node);
+    }
+
+    /// The same for all nodes at once.
+    pub fn invalidate_everything(&self) {
+        self.epochs.bump_everything();
+        self.attrs.forget_everything();
+        self.dentries.forget_everything();
+        self.listings.forget_everything();
+        self.targets.forget_everything();
+        self.xattrs.forget_everything();
+        self.blocks.drop_everything();
+    }
+
+    /// Hits and misses.
+    pub fn counts(&self) -> CacheCounts {
+        CacheCounts {
+            attr: self.attrs.count(),
+            dentry: self.dentries.count(),
+            listing: self.listings.count(),
+            target: self.targets.count(),
+            xattr: self.xattrs.count(),
+            block: self.blocks.count(),
+        }
+    }
+
+    /// Bytes held by all.
+    pub fn bytes(&self) -> u64 {
+        self.attrs.bytes()
+            + self.dentries.bytes()
+            + self.listings.bytes()
+            + self.targets.bytes()
+            + self.xattrs.bytes()
+            + self.blocks.bytes()
+    }
+
+    fn name_time(&self, dentry: Dentry) -> Duration {
+        match dentry {
+            Dentry::Node(_) => self.times.entry,
+            Dentry::Absent => self.times.negative,
+        }
+    }
+}
