@@ -156,13 +156,16 @@ pub enum Follow {
     Resume,
 }
 
-/// An answer that was awaited.
+/// What an answer means to the session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answered<C> {
     /// Somebody waits for it.
     Call(C),
     /// The request was cancelled: its outcome is known with this.
     Cancelled,
+    /// The session has left the connection on which it came. It counts for nothing: whatever is still
+    /// awaited is asked again.
+    Late,
 }
 
 /// The server answered what was not asked: it is broken, and the connection is to be closed.
@@ -313,7 +316,9 @@ impl<C> ClientSession<C> {
         id: RequestId,
         now: Instant,
     ) -> Result<Answered<C>, Unasked> {
-        self.received(connection, now);
+        if !self.received(connection, now) {
+            return Ok(Answered::Late);
+        }
         match self.in_flight.answered(id) {
             Some(Some(call)) => Ok(Answered::Call(call)),
             Some(None) => Ok(Answered::Cancelled),
@@ -337,11 +342,11 @@ impl<C> ClientSession<C> {
         self.in_flight.call(id)
     }
 
-    /// Something arrived on a connection, be it only a part of a frame.
-    pub fn received(&mut self, connection: ConnectionId, now: Instant) {
-        if let Some(link) = self.links.iter_mut().find(|link| link.id == connection) {
-            link.heard(now);
-        }
+    /// Something arrived on a connection, be it only a part of a frame. Returns whether the connection still
+    /// carries the session.
+    pub fn received(&mut self, connection: ConnectionId, now: Instant) -> bool {
+        let link = self.links.iter_mut().find(|link| link.id == connection);
+        link.map(|link| link.heard(now)).is_some()
     }
 
     /// A pong arrived.

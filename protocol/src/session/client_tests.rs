@@ -123,7 +123,8 @@ fn a_cancelled_request_keeps_its_slot_until_its_outcome_is_known() {
     assert_eq!((session.pending_count(), session.pending_bytes()), (1, 10));
     session.lost(connection, now);
     assert_eq!(resume(&mut session, now), [(id, None)], "never again as something new");
-    assert_eq!(session.answered(connection, id, now), Ok(Answered::Cancelled));
+    assert_eq!(session.answered(connection, id, now), Ok(Answered::Late), "it will be answered again");
+    assert_eq!(session.answered(ConnectionId(2), id, now), Ok(Answered::Cancelled));
     assert_eq!((session.pending_count(), session.pending_bytes()), (0, 0));
 }
 
@@ -240,7 +241,7 @@ fn another_epoch_ends_the_session() {
     assert_eq!(session.welcomed(&hello, &restarted, now).unwrap_err(), Unwelcome::ServerRestarted);
     assert_eq!(session.submit(now, Terms::default(), "c"), Err((Full::NoSession, "c")));
     assert_eq!(session.end(), ["b"]);
-    assert_eq!(session.answered(connection, b, now), Err(Unasked));
+    assert_eq!(session.answered(connection, b, now), Ok(Answered::Late));
     assert_eq!(session.poll_timeout(), None);
 }
 

@@ -74,7 +74,8 @@ pub enum Admission {
     Underway,
     /// Send this answer, which it was given before.
     Answer(Answer),
-    /// Nothing: its cancel overtook it and was answered.
+    /// Nothing: it was answered or cancelled, or is answered without it. A cancel on another connection can
+    /// overtake its call, and so can the next call of the slot.
     Drop,
 }
 
@@ -95,15 +96,12 @@ pub enum Violation {
     /// The session has left this connection. No fault of the client's, but the end of the connection as well.
     #[error("the session has left this connection")]
     Detached,
-    /// The slot is above what was granted.
-    #[error("a request in a slot that was not granted")]
-    NoSuchSlot,
+    /// The slot is above what was granted, or the sequence number is zero.
+    #[error("a request id that was not granted")]
+    BadId,
     /// The slot carries a request that is not answered.
     #[error("a second request in a slot")]
     SlotTaken,
-    /// The request is older than the latest of its slot, or was asked on this connection before.
-    #[error("a request that was answered long ago")]
-    Stale,
     /// An operation id was used twice.
     #[error("a request with the id of another")]
     OtherContent,
@@ -240,28 +238,24 @@ impl ServerSession {
             };
         }
         if id.sequence() < slot.sequence {
-            return Err(Violation::Stale);
+            return Ok(Admission::Drop);
         }
         let asked_before = slot.asked_on >= resumed_on;
-        match &mut slot.state {
-            State::Refused { call_may_follow } if *call_may_follow => {
-                *call_may_follow = false;
-                return Ok(Admission::Drop);
-            }
-            State::Refused { .. } | State::Idle => return Err(Violation::Stale),
-            State::Waiting | State::Running | State::Done(_) => {}
+        if matches!(slot.state, State::Refused) && asked_before {
+            return Ok(Admission::Drop);
         }
         if slot.request.mutation != request.mutation {
             return Err(Violation::OtherContent);
         }
         if asked_before {
-            return Err(Violation::Stale);
+            return Ok(Admission::Drop);
         }
         slot.asked_on = connection;
         match &slot.state {
             State::Done(Some(answer)) => Ok(Admission::Answer(answer.clone())),
             State::Done(None) => self.run(connection, id, request),
-            State::Waiting | State::Running | State::Refused { .. } | State::Idle => Ok(Admission::Underway),
+            State::Refused => Ok(Admission::Answer(Err(Errno::ECANCELED))),
+            State::Waiting | State::Running | State::Idle => Ok(Admission::Underway),
         }
     }
 
@@ -309,8 +303,7 @@ impl ServerSession {
             if slot.is_busy() {
                 return Err(Violation::SlotTaken);
             }
-            let state = State::Refused { call_may_follow: true };
-            slot.take(id, connection, Incoming::default(), state);
+            slot.take(id, connection, Incoming::default(), State::Refused);
             return refused;
         }
         let asked_before = slot.asked_on >= resumed_on;
@@ -320,15 +313,15 @@ impl ServerSession {
         match &slot.state {
             State::Waiting => {
                 let bytes = slot.request.payload_bytes as usize;
-                slot.state = State::Refused { call_may_follow: false };
+                slot.state = State::Refused;
                 self.bytes -= bytes;
                 self.running -= 1;
                 refused
             }
             State::Running => Ok(Cancellation::Running),
-            State::Done(_) | State::Refused { .. } | State::Idle if asked_before => Ok(Cancellation::Crossed),
+            State::Done(_) | State::Refused | State::Idle if asked_before => Ok(Cancellation::Crossed),
             State::Done(Some(answer)) => Ok(Cancellation::Answer(answer.clone())),
-            State::Done(None) | State::Refused { .. } | State::Idle => refused,
+            State::Done(None) | State::Refused | State::Idle => refused,
         }
     }
 
@@ -413,11 +406,8 @@ impl ServerSession {
     }
 
     fn slot(&mut self, id: RequestId) -> Result<&mut Slot, Violation> {
-        if id.slot() >= self.limits.requests_in_flight_max as usize {
-            return Err(Violation::NoSuchSlot);
-        }
-        if id.sequence() == 0 {
-            return Err(Violation::Stale);
+        if id.slot() >= self.limits.requests_in_flight_max as usize || id.sequence() == 0 {
+            return Err(Violation::BadId);
         }
         if id.slot() >= self.slots.len() {
             self.slots.resize_with(id.slot() + 1, Slot::idle);

@@ -74,7 +74,7 @@ fn the_next_request_in_a_slot_confirms_the_last() {
     assert_eq!(session.call(connection, id(0, 2), MKDIR, now), Err(Violation::SlotTaken));
     session.finish(id(0, 1), &DONE);
     assert_eq!(session.call(connection, id(0, 5), MKDIR, now), Ok(Admission::Run), "gaps are allowed");
-    assert_eq!(session.call(connection, id(0, 1), MKDIR, now), Err(Violation::Stale));
+    assert_eq!(session.call(connection, id(0, 1), MKDIR, now), Ok(Admission::Drop));
     assert_eq!(session.cancel(connection, id(0, 1), now), Ok(Cancellation::Crossed));
     assert_eq!(session.running(), 1);
 }
@@ -83,10 +83,11 @@ fn the_next_request_in_a_slot_confirms_the_last() {
 fn a_client_that_breaks_the_rules_is_found_out() {
     let (mut session, first, now) = live();
     session.call(first, id(0, 1), MKDIR, now).unwrap();
-    assert_eq!(session.call(first, id(0, 1), MKDIR, now), Err(Violation::Stale), "twice on one connection");
-    assert_eq!(session.call(first, id(4, 1), MKDIR, now), Err(Violation::NoSuchSlot));
-    assert_eq!(session.call(first, id(1, 0), MKDIR, now), Err(Violation::Stale));
-    assert_eq!(session.cancel(first, id(1, 0), now), Err(Violation::Stale));
+    assert_eq!(session.call(first, id(0, 1), READ, now), Err(Violation::OtherContent));
+    assert_eq!(session.call(first, id(0, 1), MKDIR, now), Ok(Admission::Drop), "one connection, one answer");
+    assert_eq!(session.call(first, id(4, 1), MKDIR, now), Err(Violation::BadId));
+    assert_eq!(session.call(first, id(1, 0), MKDIR, now), Err(Violation::BadId));
+    assert_eq!(session.cancel(first, id(1, 0), now), Err(Violation::BadId));
     assert_eq!(session.cancel(first, id(0, 2), now), Err(Violation::SlotTaken));
     assert_eq!(session.acked(RequestId(1)), Err(Violation::AckOfNothing));
     let push = session.push();
@@ -142,6 +143,7 @@ fn a_cancelled_call_that_runs_over_a_resume_is_answered_where_the_cancel_came() 
     session.start(id(0, 1));
     let second = resume(&mut session, now);
     assert_eq!(session.cancel(second, id(0, 1), now), Ok(Cancellation::Running));
+    assert_eq!(session.call(second, id(0, 1), MKDIR, now), Ok(Admission::Drop), "overtaken while sent again");
     assert_eq!(session.finish(id(0, 1), &DONE), Some(second));
 }
 
@@ -151,8 +153,8 @@ fn a_cancel_that_overtakes_its_call_keeps_it_from_being_carried_out() {
     let second = join(&mut session, now).unwrap().connection;
     assert_eq!(session.cancel(second, id(0, 1), now), Ok(CANCELLED));
     assert_eq!(session.call(first, id(0, 1), MKDIR, now), Ok(Admission::Drop));
-    assert_eq!(session.call(first, id(0, 1), MKDIR, now), Err(Violation::Stale));
     assert_eq!(session.call(first, id(0, 2), MKDIR, now), Ok(Admission::Run));
+    assert_eq!(session.call(first, id(0, 1), MKDIR, now), Ok(Admission::Drop), "overtaken even by the next");
 
     let third = resume(&mut session, now);
     assert_eq!(session.cancel(third, id(1, 1), now), Ok(CANCELLED), "a call that was lost on its way");

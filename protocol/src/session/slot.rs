@@ -35,10 +35,7 @@ pub(super) enum State {
     /// Carried out; with the answer if it was a mutation.
     Done(Option<Answer>),
     /// Cancelled before it was carried out, which it never will be.
-    Refused {
-        /// Whether the cancel came first and the call may still arrive behind it on another connection.
-        call_may_follow: bool,
-    },
+    Refused,
 }
 
 impl Slot {
@@ -49,7 +46,7 @@ impl Slot {
     pub(super) fn is_busy(&self) -> bool {
         match self.state {
             State::Waiting | State::Running => true,
-            State::Idle | State::Done(_) | State::Refused { .. } => false,
+            State::Idle | State::Done(_) | State::Refused => false,
         }
     }
 
