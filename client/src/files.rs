@@ -1,0 +1,98 @@
+//! Open files and directories as the kernel names them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::{Fh, Node};
+use parking_lot::{Mutex, RwLock};
+
+use crate::cache::readahead::Readahead;
+use crate::vfs::directory::Listing;
+
+/// A file that some program has open.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    /// Which file.
+    pub(crate) node: Node,
+    /// Its name at the server.
+    pub(crate) fh: Fh,
+    /// The `O_*` flags that it was opened with.
+    pub(crate) flags: i32,
+    /// What its reader is about to want.
+    pub(crate) readahead: Mutex<Readahead>,
+}
+
+impl OpenFile {
+    /// Whether writes go to the end of the file, wherever that is.
+    pub(crate) fn appends(&self) -> bool {
+        self.flags & libc::O_APPEND != 0
+    }
+
+    /// Whether it was opened for writing.
+    pub(crate) fn writes(&self) -> bool {
+        self.flags & libc::O_ACCMODE != libc::O_RDONLY
+    }
+
+    /// Whether its content goes past the caches.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.flags & libc::O_DIRECT != 0
+    }
+}
+
+/// A directory that some program reads.
+#[derive(Debug)]
+pub(crate) struct OpenDirectory {
+    /// Which directory.
+    pub(crate) node: Node,
+    /// What was fetched and not yet taken.
+    pub(crate) listing: Mutex<Listing>,
+}
+
+/// Everything open, by the number that the kernel was given.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    last: AtomicU64,
+    files: RwLock<HashMap<u64, Arc<OpenFile>>>,
+    directories: RwLock<HashMap<u64, Arc<OpenDirectory>>>,
+}
+
+impl Files {
+    pub(crate) fn add(&self, file: OpenFile) -> u64 {
+        let number = self.next();
+        self.files.write().insert(number, Arc::new(file));
+        number
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Result<Arc<OpenFile>, Errno> {
+        self.files.read().get(&number).cloned().ok_or(Errno::EBADF)
+    }
+
+    pub(crate) fn remove(&self, number: u64) -> Option<Arc<OpenFile>> {
+        self.files.write().remove(&number)
+    }
+
+    pub(crate) fn add_directory(&self, directory: OpenDirectory) -> u64 {
+        let number = self.next();
+        self.directories.write().insert(number, Arc::new(directory));
+        number
+    }
+
+    pub(crate) fn directory(&self, number: u64) -> Result<Arc<OpenDirectory>, Errno> {
+        self.directories.read().get(&number).cloned().ok_or(Errno::EBADF)
+    }
+
+    pub(crate) fn remove_directory(&self, number: u64) -> Option<Arc<OpenDirectory>> {
+        self.directories.write().remove(&number)
+    }
+
+    /// How many files and directories are open.
+    pub(crate) fn count(&self) -> usize {
+        self.files.read().len() + self.directories.read().len()
+    }
+
+    fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

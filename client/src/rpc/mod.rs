@@ -1,0 +1,365 @@
+//! Requests to the server and their answers: the driver of the session machine.
+//!
+//! Threads, and who does what:
+//!
+//! - whoever calls [`Rpc::call`] writes its request to the socket itself ([`lane`]);
+//! - one *reader* a connection runs the completions of the answers that arrive on it ([`reader`]); it must never
+//!   wait, so that a completion that wants to ask for more goes through [`Rpc::defer`];
+//! - the *clock* pings, gives up on what is overdue, connects again ([`clock`]);
+//! - the *chores* thread runs what was deferred and sends what was collected ([`chores`]).
+
+mod chores;
+mod clock;
+mod greet;
+mod lane;
+mod reader;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nearfs_protocol::codec::{FrameKind, encode_frame};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::greeting::Welcome;
+use nearfs_protocol::id::{Node, RequestId};
+use nearfs_protocol::message::{Call, Caller, ReleasedFile, Reply, Request};
+use nearfs_protocol::session::client::{ClientSession, Destination, Follow, Full, Phase, Terms};
+use nearfs_protocol::version::Features;
+use nearfs_transport::address::{Address, Source};
+use nearfs_transport::pool::{Payload, Pool};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::config::VfsConfig;
+use crate::error::ConnectError;
+use crate::rpc::chores::Chores;
+use crate::rpc::greet::Greeted;
+use crate::rpc::lane::{Encoded, Lane, Outgoing};
+use crate::status::{Pending, Status};
+
+/// What comes of a request: the reply and the bytes beside it, or why there is none.
+pub(crate) type Outcome = Result<(Reply, Payload), Errno>;
+
+/// Idle payload buffers that are kept for the next ones.
+const POOL_IDLE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// From this size on a transfer goes over a connection for bulk data, so that it does not delay small requests.
+const BULK_BYTES_MIN: u32 = 32 * 1024;
+
+/// A request, and what goes with it.
+pub(crate) struct Ask {
+    /// On whose behalf.
+    pub(crate) caller: Caller,
+    /// The thread that waits for it, 0 if none or unknown.
+    pub(crate) pid: u32,
+    /// The node it is about, for people who ask what is pending.
+    pub(crate) ino: u64,
+    pub(crate) request: Request,
+    pub(crate) patience: Patience,
+}
+
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Until the mount's time-out; then the caller is told `ETIMEDOUT`.
+    Bounded,
+    /// As long as it takes.
+    Endless,
+}
+
+/// The driver.
+pub(crate) struct Rpc {
+    address: Address,
+    timeout: Duration,
+    connections: usize,
+    pool: Pool,
+    state: Mutex<State>,
+    /// Somebody waits for room in the session.
+    room: Condvar,
+    /// The clock has something earlier to do than it thought.
+    tick: Condvar,
+    chores: Chores,
+}
+
+struct State {
+    session: ClientSession<Waiting>,
+    /// The first carries what is small, the others bulk data. None while the session is lost.
+    lanes: Vec<Arc<Lane>>,
+    next_bulk: usize,
+    joining: bool,
+    waiting_for_room: usize,
+    sent: Vec<(&'static str, u64)>,
+    connected_since: Option<SystemTime>,
+    reconnects: u64,
+    last_error: Option<String>,
+    closed: bool,
+}
+
+/// What is kept of a request until it is answered.
+struct Waiting {
+    encoded: Arc<Encoded>,
+    lane: Option<Arc<Lane>>,
+    done: Box<dyn FnOnce(Outcome) + Send>,
+    operation: &'static str,
+    ino: u64,
+    pid: u32,
+}
+
+impl Rpc {
+    /// Connects, greets and begins a session.
+    pub(crate) fn connect(source: &Source, config: &VfsConfig) -> Result<(Arc<Rpc>, Welcome), ConnectError> {
+        let destination = Destination {
+            export: source.export.clone(),
+            path: source.path.clone(),
+            client: config.client_name.clone(),
+            features: Features::all(),
+        };
+        let mut session = ClientSession::new(destination, u64::from(std::process::id()));
+        let pool = Pool::new(POOL_IDLE_BYTES_MAX);
+        let hello = session.hello();
+        let greeted = greet::greet(&source.address, &hello, &pool)?;
+        let welcome = greeted.welcome.clone();
+        let connection = match session.welcomed(&hello, &welcome, Instant::now()) {
+            Ok(welcomed) => welcomed.connection,
+            Err(unwelcome) => {
+                let (server, reason) = (source.address.to_string(), unwelcome.to_string());
+                return Err(ConnectError::Ended { server, reason });
+            }
+        };
+        let rpc = Arc::new(Rpc {
+            address: source.address.clone(),
+            timeout: config.timeout,
+            connections: usize::from(config.connections.max(1)),
+            pool,
+            state: Mutex::new(State {
+                session,
+                lanes: Vec::new(),
+                next_bulk: 0,
+                joining: false,
+                waiting_for_room: 0,
+                sent: Vec::new(),
+                connected_since: Some(SystemTime::now()),
+                reconnects: 0,
+                last_error: None,
+                closed: false,
+            }),
+            room: Condvar::new(),
+            tick: Condvar::new(),
+            chores: Chores::default(),
+        });
+        rpc.add_lane(&mut rpc.state.lock(), connection, greeted)?;
+        rpc.spawn("nearfs-clock", Rpc::run_clock)?;
+        rpc.spawn("nearfs-chores", Rpc::run_chores)?;
+        Ok((rpc, welcome))
+    }
+
+    /// Asks the server. Waits only while as much is in flight as the server admits; `done` runs once, with
+    /// the answer, or with `ETIMEDOUT`, or with `EIO` if the session ends.
+    pub(crate) fn call(&self, ask: Ask, payload: Option<Arc<Payload>>, done: impl FnOnce(Outcome) + Send + 'static) {
+        let operation = ask.request.name();
+        let payload_bytes = payload.as_ref().map_or(0, |payload| payload.len());
+        let bytes = ask.request.answer_bytes_max().max(payload_bytes as u32);
+        let patience = ask.patience;
+        let (ino, pid) = (ask.ino, ask.pid);
+        let call = Call { caller: ask.caller, request: ask.request };
+        let mut head = Vec::with_capacity(192);
+        if encode_frame(&mut head, FrameKind::Call, RequestId(0), &call, payload_bytes).is_err() {
+            return done(Err(Errno::EINVAL));
+        }
+        let encoded = Arc::new(Encoded { head, payload });
+        let waiting =
+            Waiting { encoded: Arc::clone(&encoded), lane: None, done: Box::new(done), operation, ino, pid };
+        self.submit(waiting, patience, bytes, encoded);
+    }
+
+    /// Runs something on a thread that may wait.
+    pub(crate) fn defer(&self, job: Box<dyn FnOnce() + Send>) {
+        self.chores.defer(job);
+    }
+
+    /// Gives lookup counts back to the server, some time soon.
+    pub(crate) fn batch_forget(&self, node: Node, count: u64) {
+        if self.chores.forget(node, count) {
+            self.send_batches();
+        }
+    }
+
+    /// Closes a file at the server: at once, or some time soon.
+    pub(crate) fn batch_release(&self, file: ReleasedFile, at_once: bool) {
+        if self.chores.release(file) || at_once {
+            self.send_batches();
+        }
+    }
+
+    /// Copies bytes to where they can stay until the server has them.
+    pub(crate) fn keep(&self, bytes: &[u8]) -> Arc<Payload> {
+        let mut kept = self.pool.take(bytes.len());
+        kept.copy_from_slice(bytes);
+        Arc::new(kept)
+    }
+
+    /// How it goes; `path` names a node for people.
+    pub(crate) fn status(&self, path: impl Fn(u64) -> String) -> Status {
+        let now = Instant::now();
+        let state = self.state.lock();
+        let pending = state.session.pending().filter_map(|pending| {
+            let call = pending.call?;
+            let age = now.saturating_duration_since(pending.since);
+            let left = pending.deadline.map(|deadline| deadline.saturating_duration_since(now));
+            Some(Pending { operation: call.operation, path: path(call.ino), age, left, pid: call.pid })
+        });
+        Status {
+            server: self.address.to_string(),
+            connected: *state.session.phase() == Phase::Live,
+            connected_since: state.connected_since,
+            round_trip: state.session.round_trip(),
+            pending: pending.collect(),
+            pending_bytes: state.session.pending_bytes() as u64,
+            requests_sent: state.sent.clone(),
+            reconnects: state.reconnects,
+            connections: state.lanes.len(),
+            last_error: state.last_error.clone(),
+            ..Status::default()
+        }
+    }
+
+    /// Sends what is collected, waits for what is pending, says good-bye. All of it within a bound; returns
+    /// what is lost, a line each.
+    pub(crate) fn shutdown(&self, within: Duration) -> Vec<String> {
+        let deadline = Instant::now() + within;
+        self.send_batches();
+        let mut state = self.state.lock();
+        while state.session.pending_count() > 0 && *state.session.phase() == Phase::Live {
+            state.waiting_for_room += 1;
+            let timed_out = self.room.wait_until(&mut state, deadline).timed_out();
+            state.waiting_for_room -= 1;
+            if timed_out {
+                break;
+            }
+        }
+        if let Some(lane) = state.lanes.first() {
+            lane.send(Outgoing::Bare(FrameKind::Bye, RequestId(0)));
+        }
+        state.session.bye();
+        state.closed = true;
+        let lost = self.end(state);
+        self.chores.close();
+        self.tick.notify_all();
+        lost
+    }
+
+    fn submit(&self, mut waiting: Waiting, patience: Patience, payload_bytes: u32, encoded: Arc<Encoded>) {
+        let operation = waiting.operation;
+        let mut now = Instant::now();
+        let deadline = (patience == Patience::Bounded).then(|| now + self.timeout);
+        let mut state = self.state.lock();
+        loop {
+            let lane = state.lane(payload_bytes >= BULK_BYTES_MIN, self.connections > 1);
+            waiting.lane = lane.clone();
+            match state.session.submit(now, Terms { deadline, payload_bytes }, waiting) {
+                Ok(id) => {
+                    state.count(operation);
+                    if payload_bytes >= BULK_BYTES_MIN {
+                        self.want_bulk_lanes(&mut state);
+                    }
+                    drop(state);
+                    if let Some(lane) = lane {
+                        lane.send(Outgoing::Call(id, encoded));
+                    }
+                    return;
+                }
+                Err((Full::NoSession, refused)) => {
+                    drop(state);
+                    return (refused.done)(Err(Errno::EIO));
+                }
+                Err((Full::Slots | Full::Bytes, refused)) => {
+                    waiting = refused;
+                    if !self.wait_for_room(&mut state, deadline) {
+                        drop(state);
+                        return (waiting.done)(Err(Errno::ETIMEDOUT));
+                    }
+                    now = Instant::now();
+                }
+            }
+        }
+    }
+
+    fn wait_for_room(&self, state: &mut MutexGuard<'_, State>, deadline: Option<Instant>) -> bool {
+        state.waiting_for_room += 1;
+        let in_time = match deadline {
+            Some(deadline) => !self.room.wait_until(state, deadline).timed_out(),
+            None => {
+                self.room.wait(state);
+                true
+            }
+        };
+        state.waiting_for_room -= 1;
+        in_time
+    }
+
+    /// A connection of the session stands: makes a lane of it and starts its threads.
+    fn add_lane(
+        self: &Arc<Self>,
+        state: &mut State,
+        connection: nearfs_protocol::session::ConnectionId,
+        greeted: Greeted,
+    ) -> Result<Arc<Lane>, ConnectError> {
+        let lane = Arc::new(Lane::new(connection, greeted.link.writer(), greeted.link.closer()));
+        state.lanes.push(Arc::clone(&lane));
+        let sender = Arc::clone(&lane);
+        spawn("nearfs-sender", move || sender.run())?;
+        let (rpc, own) = (Arc::clone(self), Arc::clone(&lane));
+        spawn("nearfs-reader", move || rpc.read(&own, greeted.reader))?;
+        self.tick.notify_one();
+        Ok(lane)
+    }
+
+    /// The session is over: tells everybody who waits. Returns what is lost, a line each.
+    fn end(&self, mut state: MutexGuard<'_, State>) -> Vec<String> {
+        for lane in state.lanes.drain(..) {
+            lane.close();
+        }
+        let waiting = state.session.end();
+        self.room.notify_all();
+        drop(state);
+        let lost = waiting.iter().map(|call| format!("{} of node {}", call.operation, call.ino)).collect();
+        for call in waiting {
+            (call.done)(Err(Errno::EIO));
+        }
+        lost
+    }
+
+    /// Tells the server that nobody waits for a request any more.
+    fn follow(&self, id: RequestId, lane: Option<&Arc<Lane>>, follow: Follow) {
+        match (follow, lane) {
+            (Follow::SendCancel, Some(lane)) => lane.send(Outgoing::Bare(FrameKind::Cancel, id)),
+            (Follow::SendCancel, None) | (Follow::Nothing | Follow::Resume, _) => {}
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, name: &str, run: fn(&Arc<Rpc>)) -> std::io::Result<()> {
+        let rpc = Arc::clone(self);
+        spawn(name, move || run(&rpc))
+    }
+}
+
+impl State {
+    /// The connection that a request goes out on, if there is one.
+    fn lane(&mut self, bulk: bool, bulk_apart: bool) -> Option<Arc<Lane>> {
+        let bulk_lanes = self.lanes.len().saturating_sub(1);
+        if !bulk || !bulk_apart || bulk_lanes == 0 {
+            return self.lanes.first().cloned();
+        }
+        self.next_bulk = (self.next_bulk + 1) % bulk_lanes;
+        self.lanes.get(1 + self.next_bulk).cloned()
+    }
+
+    fn count(&mut self, operation: &'static str) {
+        match self.sent.iter_mut().find(|(name, _)| *name == operation) {
+            Some((_, count)) => *count += 1,
+            None => self.sent.push((operation, 1)),
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.into()).stack_size(512 * 1024).spawn(run)?;
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! What arrives on a connection: answers to their callers, and what the server says unasked.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearfs_protocol::codec::{DecodeError, FrameKind, decode_control};
+use nearfs_protocol::message::{Answer, Push};
+use nearfs_protocol::session::client::Answered;
+use nearfs_transport::assembler::Frame;
+use nearfs_transport::frame::{FrameReader, ReceiveError};
+use nearfs_transport::link::LinkReader;
+
+use crate::rpc::Rpc;
+use crate::rpc::lane::{Lane, Outgoing};
+
+impl Rpc {
+    /// The reader's thread: until the connection ends.
+    pub(super) fn read(self: &Arc<Self>, lane: &Arc<Lane>, mut reader: FrameReader<LinkReader>) {
+        let error = loop {
+            match reader.next_frame() {
+                Ok(frame) => match self.received(lane, frame) {
+                    Ok(()) => {}
+                    Err(error) => break ReceiveError::Protocol(error),
+                },
+                Err(error) => break error,
+            }
+        };
+        lane.close();
+        self.lost(lane, &error);
+    }
+
+    fn received(self: &Arc<Self>, lane: &Arc<Lane>, frame: Frame<'_>) -> Result<(), DecodeError> {
+        let id = frame.header.id;
+        match frame.header.kind {
+            FrameKind::Answer => {
+                let answer: Answer = decode_control(frame.control)?;
+                let mut state = self.state.lock();
+                let answered = state
+                    .session
+                    .answered(lane.connection, id, Instant::now())
+                    .map_err(|unasked| DecodeError::Control(unasked.to_string()))?;
+                if state.waiting_for_room > 0 {
+                    self.room.notify_all();
+                }
+                drop(state);
+                if let Answered::Call(call) = answered {
+                    (call.done)(answer.map(|reply| (reply, frame.payload)));
+                }
+            }
+            FrameKind::Pong => self.state.lock().session.ponged(lane.connection, id, Instant::now()),
+            FrameKind::Push => {
+                match decode_control(frame.control)? {
+                    Push::Stopping => log::info!("{}: the server is stopping", self.address),
+                }
+                lane.send(Outgoing::Bare(FrameKind::Ack, id));
+            }
+            FrameKind::Ping => lane.send(Outgoing::Bare(FrameKind::Pong, id)),
+            FrameKind::Hello
+            | FrameKind::Welcome
+            | FrameKind::Refused
+            | FrameKind::Call
+            | FrameKind::Ack
+            | FrameKind::Cancel
+            | FrameKind::Bye => {
+                return Err(DecodeError::Control(format!("{:?} out of place", frame.header.kind)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection ended: the session gives up the others too, and resumes as a whole.
+    fn lost(self: &Arc<Self>, lane: &Lane, error: &ReceiveError) {
+        let mut state = self.state.lock();
+        if !state.session.lost(lane.connection, Instant::now()) {
+            return;
+        }
+        log::warn!("{}: connection lost: {error}", self.address);
+        state.last_error = Some(error.to_string());
+        state.connected_since = None;
+        for lane in state.lanes.drain(..) {
+            lane.close();
+        }
+        self.tick.notify_one();
+    }
+}

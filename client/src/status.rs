@@ -1,0 +1,51 @@
+//! How a client is doing, for people and scripts.
+
+use std::time::{Duration, SystemTime};
+
+/// A moment's picture.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    /// The server's address.
+    pub server: String,
+    /// Whether a connection stands.
+    pub connected: bool,
+    /// Since when it does.
+    pub connected_since: Option<SystemTime>,
+    /// How long the last sign of life took there and back.
+    pub round_trip: Option<Duration>,
+    /// Requests without an answer.
+    pub pending: Vec<Pending>,
+    /// Their payload bytes.
+    pub pending_bytes: u64,
+    /// Requests sent since the mount, by operation.
+    pub requests_sent: Vec<(&'static str, u64)>,
+    /// Hits and misses of each cache.
+    pub cache: Vec<(&'static str, u64, u64)>,
+    /// Bytes that the caches hold.
+    pub cache_bytes: u64,
+    /// Nodes that the kernel knows.
+    pub nodes: usize,
+    /// Open files and directories.
+    pub open_files: usize,
+    /// Connections that stand.
+    pub connections: usize,
+    /// How often the session was resumed.
+    pub reconnects: u64,
+    /// What last went wrong with the connection.
+    pub last_error: Option<String>,
+}
+
+/// A request without an answer.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// What is asked.
+    pub operation: &'static str,
+    /// About what.
+    pub path: String,
+    /// For how long it has been waiting.
+    pub age: Duration,
+    /// After how long it will fail; `None` if it waits as long as it takes.
+    pub left: Option<Duration>,
+    /// Who waits: a thread id, 0 if nobody or unknown.
+    pub pid: u32,
+}

@@ -1,0 +1,221 @@
+//! Listing directories.
+//!
+//! The kernel keeps whole listings itself, for as long as the directory's change counter stands; here
+//! is only what was fetched for one reader and not yet taken.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearfs_protocol::attr::{DirEntry, FileKind};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::{Change, Node};
+use nearfs_protocol::message::{Reply, Request};
+use parking_lot::Mutex;
+
+use crate::files::OpenDirectory;
+use crate::identity::Caller;
+use crate::rpc::Outcome;
+use crate::vfs::types::{DirItem, Opened};
+use crate::vfs::{Vfs, tri, unexpected};
+
+/// Bytes of entries asked for at first; a reader that goes on gets more at a time.
+const FIRST_PAGE_BYTES: u32 = 32 * 1024;
+/// Most bytes of entries asked for at once.
+const PAGE_BYTES_MAX: u32 = 192 * 1024;
+/// Where the server's cookies begin among the offsets: `.` and `..` come before them and are our own.
+const OWN_OFFSETS: u64 = 2;
+
+/// What was fetched of a directory for one reader: consecutive entries from some place on.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// The server's cookie at which `entries` begins.
+    start: u64,
+    entries: Vec<DirEntry>,
+    /// How many of them were taken.
+    taken: usize,
+    /// Whether the directory ends behind them.
+    end: bool,
+    /// Whether something was fetched at all.
+    fetched: bool,
+    page_bytes: u32,
+}
+
+impl Vfs {
+    /// Opens a directory. Its first entries come along, unless the kernel still has them all.
+    pub fn opendir(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: u64,
+        done: impl FnOnce(Result<Opened, Errno>) + Send + 'static,
+    ) {
+        let node = tri!(self.nodes.node(ino), done);
+        if let Some((attr, _)) = self.cache.attr(node, Instant::now())
+            && self.nodes.pages_opened(node, attr.change)
+        {
+            return done(Ok(self.opened_directory(node, Listing::default(), true)));
+        }
+        let vfs = Arc::clone(self);
+        self.call(caller, node, page(node, 0, FIRST_PAGE_BYTES, true), move |outcome| {
+            done(vfs.listed(outcome).map(|(entries, end, change)| {
+                let keep = vfs.nodes.pages_opened(node, change);
+                let listing =
+                    Listing { entries, end, fetched: true, page_bytes: FIRST_PAGE_BYTES, ..Listing::default() };
+                vfs.opened_directory(node, listing, keep)
+            }));
+        });
+    }
+
+    /// Lists from `offset` on (0 for the start, else that of the last item taken). `take` gets the next items,
+    /// none at the end, and says how many it took.
+    pub fn readdir(
+        self: &Arc<Self>,
+        caller: Caller,
+        _ino: u64,
+        fh: u64,
+        offset: u64,
+        plus: bool,
+        take: impl FnOnce(Result<&[DirItem], Errno>) -> usize + Send + 'static,
+    ) {
+        let directory = match self.files.directory(fh) {
+            Ok(directory) => directory,
+            Err(errno) => return drop(take(Err(errno))),
+        };
+        let cookie = offset.saturating_sub(OWN_OFFSETS);
+        let mut listing = directory.listing.lock();
+        if listing.seek(cookie) {
+            return self.hand_over(directory.node, &mut listing, offset, take);
+        }
+        let page_bytes = (listing.page_bytes * 2).clamp(FIRST_PAGE_BYTES, PAGE_BYTES_MAX);
+        drop(listing);
+        let vfs = Arc::clone(self);
+        let node = directory.node;
+        self.call(caller, node, page(node, cookie, page_bytes, plus), move |outcome| {
+            let (entries, end) = match vfs.listed(outcome) {
+                Ok((entries, end, _)) => (entries, end),
+                Err(errno) => return drop(take(Err(errno))),
+            };
+            let mut listing = directory.listing.lock();
+            let fetched = Listing { start: cookie, entries, taken: 0, end, fetched: true, page_bytes };
+            let rest = std::mem::replace(&mut *listing, fetched);
+            vfs.give_back(rest);
+            vfs.hand_over(node, &mut listing, offset, take);
+        });
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(self: &Arc<Self>, _ino: u64, fh: u64) {
+        if let Some(directory) = self.files.remove_directory(fh) {
+            self.give_back(std::mem::take(&mut *directory.listing.lock()));
+        }
+    }
+
+    /// Brings a directory's names to the server's disk (fsync(2)).
+    pub fn fsyncdir(
+        self: &Arc<Self>,
+        caller: Caller,
+        _ino: u64,
+        fh: u64,
+        data_only: bool,
+        done: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let directory = tri!(self.files.directory(fh), done);
+        let node = directory.node;
+        self.call_writing(caller, node, Request::FsyncDir { node, data_only }, None, |outcome| {
+            done(outcome.map(|_| ()));
+        });
+    }
+
+    fn opened_directory(&self, node: Node, listing: Listing, keep_cache: bool) -> Opened {
+        let fh = self.files.add_directory(OpenDirectory { node, listing: Mutex::new(listing) });
+        Opened { fh, keep_cache, direct_io: false, cache_dir: self.config.cache_bytes > 0 }
+    }
+
+    /// Takes a listing out of an answer and counts the references that came with it.
+    fn listed(&self, outcome: Outcome) -> Result<(Vec<DirEntry>, bool, Change), Errno> {
+        match outcome?.0 {
+            Reply::Listing { entries, end, change } => {
+                if entries.iter().any(|entry| entry.cookie == 0 || entry.cookie > i64::MAX as u64) {
+                    return Err(Errno::EIO); // No kernel offset can express it: the server is broken.
+                }
+                for entry in &entries {
+                    if let Some(attr) = &entry.attr {
+                        self.nodes.grant(attr.node);
+                    }
+                }
+                Ok((entries, end, change))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn hand_over(
+        &self,
+        node: Node,
+        listing: &mut Listing,
+        offset: u64,
+        take: impl FnOnce(Result<&[DirItem], Errno>) -> usize,
+    ) {
+        let mut items = self.dots(node, offset);
+        let dot_count = items.len();
+        let waiting = &listing.entries[listing.taken..];
+        items.extend(waiting.iter().map(|entry| self.item(entry)));
+        let taken = take(Ok(&items)).min(items.len());
+        for item in &items[dot_count.min(taken)..taken] {
+            if let Some(entry) = &item.entry {
+                self.nodes.reference(entry.attr.node);
+            }
+        }
+        listing.taken += taken.saturating_sub(dot_count);
+    }
+
+    fn item(&self, entry: &DirEntry) -> DirItem {
+        DirItem {
+            ino: entry.ino,
+            offset: entry.cookie.saturating_add(OWN_OFFSETS).min(i64::MAX as u64),
+            kind: entry.attr.as_ref().map(|attr| attr.kind).or(entry.kind),
+            name: entry.name.as_bytes().to_vec(),
+            entry: entry.attr.map(|attr| self.entry(attr)),
+        }
+    }
+
+    /// `.` and `..` as far as they come at or after `offset`.
+    fn dots(&self, node: Node, offset: u64) -> Vec<DirItem> {
+        let dot = |offset, name: &[u8]| DirItem {
+            ino: node.id.0,
+            offset,
+            kind: Some(FileKind::Directory),
+            name: name.to_vec(),
+            entry: None,
+        };
+        [dot(1, b"."), dot(OWN_OFFSETS, b"..")].into_iter().filter(|item| item.offset > offset).collect()
+    }
+
+    /// Gives the references of entries that nobody took back to the server.
+    fn give_back(&self, listing: Listing) {
+        for entry in &listing.entries[listing.taken..] {
+            if let Some(attr) = &entry.attr
+                && let Some((node, count)) = self.nodes.unused(attr.node)
+            {
+                self.forgotten(node, count);
+            }
+        }
+    }
+}
+
+impl Listing {
+    /// Goes to the entry that follows a cookie. Whether it is among those fetched (or known to be the end).
+    fn seek(&mut self, cookie: u64) -> bool {
+        if !self.fetched {
+            return false;
+        }
+        let here = match self.taken {
+            0 => self.start,
+            taken => self.entries[taken - 1].cookie,
+        };
+        here == cookie && (self.taken < self.entries.len() || self.end)
+    }
+}
+
+fn page(node: Node, cookie: u64, entry_bytes_max: u32, with_attrs: bool) -> Request {
+    Request::ReadDir { node, cookie, entry_bytes_max, with_attrs }
+}

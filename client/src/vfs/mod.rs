@@ -1,0 +1,242 @@
+//! The remote file system as a kernel wants it: nodes by number, operations with a completion.
+//!
+//! Every operation returns at once; its `done` is called exactly once, perhaps on another thread,
+//! perhaps before the call returns. None waits without a bound: see [`crate::rpc::Patience`].
+//! One file a family of operations: [`name`], [`attr`], [`open`], [`read`],
+//! [`write`], [`directory`], [`xattr`], [`lock`].
+
+mod attr;
+pub(crate) mod directory;
+mod lock;
+mod name;
+mod open;
+mod read;
+pub mod types;
+mod write;
+mod xattr;
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use nearfs_protocol::attr::Attr;
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::greeting::Welcome;
+use nearfs_protocol::id::{Change, Node};
+use nearfs_protocol::message::{ReleasedFile, Reply, Request};
+use nearfs_transport::address::Source;
+use nearfs_transport::pool::Payload;
+
+use crate::cache::limits::CacheLimits;
+use crate::cache::{Cache, FillToken, TrustTimes};
+use crate::config::{TRUST_MAX, VfsConfig};
+use crate::error::ConnectError;
+use crate::files::Files;
+use crate::identity::{Caller, Ids};
+use crate::nodes::Nodes;
+use crate::rpc::{Ask, Outcome, Patience, Rpc};
+use crate::status::Status;
+use crate::vfs::lock::Locked;
+use crate::vfs::types::{Entry, Invalidation};
+
+/// A mounted export. Cheap to share; dropping the last reference leaves the server to notice by itself,
+/// [`Vfs::shutdown`] says good-bye.
+pub struct Vfs {
+    pub(crate) rpc: Arc<Rpc>,
+    pub(crate) config: VfsConfig,
+    pub(crate) ids: Ids,
+    pub(crate) nodes: Nodes,
+    pub(crate) files: Files,
+    pub(crate) cache: Cache,
+    pub(crate) locked: Locked,
+    welcome: Welcome,
+    notifier: OnceLock<Notifier>,
+}
+
+type Notifier = Box<dyn Fn(Invalidation) + Send + Sync>;
+
+/// Unpacks a result, or hands its error to `done` and returns.
+macro_rules! tri {
+    ($result:expr, $done:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(errno) => return $done(Err(errno)),
+        }
+    };
+}
+pub(crate) use tri;
+
+impl Vfs {
+    /// Connects and begins a session, or says in one line why not.
+    pub fn connect(source: &Source, config: VfsConfig) -> Result<Arc<Vfs>, ConnectError> {
+        let (rpc, welcome) = Rpc::connect(source, &config)?;
+        let root = welcome.root.node;
+        Ok(Arc::new(Vfs {
+            rpc,
+            ids: Ids::new(welcome.identity, config.identity),
+            nodes: Nodes::new(root),
+            files: Files::default(),
+            cache: Cache::new(CacheLimits::from_cache_bytes(config.cache_bytes), trust_times(&config)),
+            locked: Locked::default(),
+            welcome,
+            config,
+            notifier: OnceLock::new(),
+        }))
+    }
+
+    /// What the server granted when the session began.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Who is told when the kernel's caches shall let something go. Called from threads that must not be
+    /// held up: it may only queue.
+    pub fn set_notifier(&self, notifier: Notifier) {
+        if self.notifier.set(notifier).is_err() {
+            log::warn!("a second notifier was set and is not used");
+        }
+    }
+
+    /// How it goes. Answers at once, whatever the server does.
+    pub fn status(&self) -> Status {
+        let mut status = self.rpc.status(|ino| format!("#{ino}"));
+        status.cache = self.cache.counts().named();
+        status.cache_bytes = self.cache.bytes();
+        status.nodes = self.nodes.count();
+        status.open_files = self.files.count();
+        status
+    }
+
+    /// Says good-bye within a bound. Returns what was lost, a line each.
+    pub fn shutdown(&self, within: Duration) -> Vec<String> {
+        self.rpc.shutdown(within)
+    }
+
+    /// The kernel gives lookup counts back.
+    pub fn forget(&self, ino: u64, count: u64) {
+        if let Some((node, granted)) = self.nodes.forget(ino, count) {
+            self.forgotten(node, granted);
+        }
+    }
+
+    pub(crate) fn forgotten(&self, node: Node, count: u64) {
+        self.rpc.batch_forget(node, count);
+    }
+
+    pub(crate) fn released(&self, file: ReleasedFile, at_once: bool) {
+        self.rpc.batch_release(file, at_once);
+    }
+
+    pub(crate) fn notify(&self, invalidation: Invalidation) {
+        if let Some(notifier) = self.notifier.get() {
+            notifier(invalidation);
+        }
+    }
+
+    /// Asks the server for something that may fail after the time-out.
+    pub(crate) fn call(
+        &self,
+        caller: Caller,
+        node: Node,
+        request: Request,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) {
+        self.call_patient(caller, node, request, None, Patience::Bounded, done);
+    }
+
+    /// Asks the server to keep data: on a `hard` mount as long as it takes.
+    pub(crate) fn call_writing(
+        &self,
+        caller: Caller,
+        node: Node,
+        request: Request,
+        payload: Option<Arc<Payload>>,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) {
+        let patience = if self.config.hard { Patience::Endless } else { Patience::Bounded };
+        self.call_patient(caller, node, request, payload, patience, done);
+    }
+
+    pub(crate) fn call_patient(
+        &self,
+        caller: Caller,
+        node: Node,
+        request: Request,
+        payload: Option<Arc<Payload>>,
+        patience: Patience,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) {
+        let ask = Ask {
+            caller: self.ids.outgoing(caller),
+            pid: caller.pid,
+            ino: self.nodes.ino(node.id),
+            request,
+            patience,
+        };
+        self.rpc.call(ask, payload, done);
+    }
+
+    /// Attributes as part of an entry.
+    pub(crate) fn entry(&self, attr: Attr) -> Entry {
+        Entry {
+            ino: self.nodes.ino(attr.node.id),
+            generation: attr.node.generation.0,
+            attr: self.ids.shown(attr),
+            entry_ttl: self.config.entry_timeout,
+            attr_ttl: self.config.attr_timeout,
+        }
+    }
+
+    /// Attributes arrived: remembers them, and lets the kernel's pages go if they prove them old. Returns how
+    /// long they are right.
+    pub(crate) fn seen(&self, token: FillToken, attr: &Attr) -> Duration {
+        if self.nodes.pages_outdated(attr.node, attr.change) {
+            self.notify(Invalidation::Node { ino: self.nodes.ino(attr.node.id) });
+        }
+        self.cache.fill_attr(token, attr, Instant::now())
+    }
+
+    /// Somebody else may have changed the node without our having been told.
+    pub(crate) fn distrust(&self, node: Node) {
+        self.cache.invalidate(node);
+        self.nodes.pages_rebased(node, Change::UNSURE, Change::UNSURE);
+        self.notify(Invalidation::Node { ino: self.nodes.ino(node.id) });
+    }
+
+    /// Completes a change of directories, with `dirsync` after it is on the server's disk.
+    pub(crate) fn synced_directories<T: Send + 'static>(
+        self: &Arc<Self>,
+        caller: Caller,
+        directories: &[Node],
+        result: Result<T, Errno>,
+        done: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        let Some((&node, rest)) = directories.split_first().filter(|_| self.config.dirsync && result.is_ok())
+        else {
+            return done(result);
+        };
+        let (vfs, rest) = (Arc::clone(self), rest.to_vec());
+        self.rpc.defer(Box::new(move || {
+            let next = Arc::clone(&vfs);
+            let request = Request::FsyncDir { node, data_only: false };
+            vfs.call_writing(caller, node, request, None, move |outcome| match outcome {
+                Ok(_) => next.synced_directories(caller, &rest, result, done),
+                Err(errno) => done(Err(errno)),
+            });
+        }));
+    }
+}
+
+fn trust_times(config: &VfsConfig) -> TrustTimes {
+    TrustTimes {
+        attr: config.attr_timeout.min(TRUST_MAX),
+        entry: config.entry_timeout.min(TRUST_MAX),
+        negative: config.negative_timeout.min(TRUST_MAX),
+    }
+}
+
+/// The server answered something that does not belong to the request: it is broken, but only this
+/// operation suffers.
+pub(crate) fn unexpected(reply: &Reply) -> Errno {
+    log::error!("the server's answer does not fit the request: {reply:?}");
+    Errno::EIO
+}

@@ -1,0 +1,153 @@
+//! Opening, closing and syncing files.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearfs_protocol::attr::Attr;
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::{Fh, Node};
+use nearfs_protocol::limits::INLINE_BYTES_MAX;
+use nearfs_protocol::message::{ReleasedFile, Reply, Request};
+use nearfs_transport::pool::Payload;
+use parking_lot::Mutex;
+
+use crate::cache::FillToken;
+use crate::cache::readahead::Readahead;
+use crate::files::OpenFile;
+use crate::identity::Caller;
+use crate::vfs::types::{Entry, Opened};
+use crate::vfs::{Vfs, tri, unexpected};
+
+impl Vfs {
+    /// Opens a file. The server is always asked, so that whoever closed it before is seen (close-to-open);
+    /// the content of a small file that is not cached comes along.
+    pub fn open(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: u64,
+        flags: i32,
+        done: impl FnOnce(Result<Opened, Errno>) + Send + 'static,
+    ) {
+        let node = tri!(self.nodes.node(ino), done);
+        let content_bytes_max = self.wanted_content_bytes(node, flags);
+        let token = self.cache.begin_fill();
+        let vfs = Arc::clone(self);
+        let request = Request::Open { node, flags: flags as u32, content_bytes_max };
+        self.call(caller, node, request, move |outcome| {
+            done(match outcome {
+                Ok((Reply::Opened { fh, attr, whole }, content)) => {
+                    Ok(vfs.opened(token, fh, flags, &attr, whole.then_some(content)))
+                }
+                Ok((other, _)) => Err(unexpected(&other)),
+                Err(errno) => Err(errno),
+            });
+        });
+    }
+
+    /// Creates a file if it is missing, and opens it.
+    #[expect(clippy::too_many_arguments, reason = "the operation has them")]
+    pub fn create(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        done: impl FnOnce(Result<(Entry, Opened), Errno>) + Send + 'static,
+    ) {
+        let (parent, name) = tri!(self.place(parent, name), done);
+        let token = self.cache.begin_fill();
+        let vfs = Arc::clone(self);
+        let request = Request::Create { parent, name: name.clone(), mode, umask, flags: flags as u32 };
+        self.call(caller, parent, request, move |outcome| {
+            let created = match outcome {
+                Ok((Reply::Opened { fh, attr, .. }, _)) => {
+                    let entry = vfs.made(token, (parent, &name), attr);
+                    Ok((entry, vfs.opened(token, fh, flags, &attr, None)))
+                }
+                Ok((other, _)) => Err(unexpected(&other)),
+                Err(errno) => {
+                    vfs.cache.name_changed(parent, &name);
+                    Err(errno)
+                }
+            };
+            vfs.synced_directories(caller, &[parent], created, done);
+        });
+    }
+
+    /// A descriptor was closed: its process gives up its POSIX locks. Nothing is written late, so that there
+    /// is nothing else to do.
+    pub fn flush(
+        self: &Arc<Self>,
+        caller: Caller,
+        _ino: u64,
+        fh: u64,
+        owner: u64,
+        done: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let file = tri!(self.files.get(fh), done);
+        if !self.locked.take(file.node, owner) {
+            return done(Ok(()));
+        }
+        let request = Request::Flush { fh: file.fh, owner };
+        self.call(caller, file.node, request, |outcome| done(outcome.map(|_| ())));
+    }
+
+    /// Brings a file's content to the server's disk (fsync(2), fdatasync(2)).
+    pub fn fsync(
+        self: &Arc<Self>,
+        caller: Caller,
+        _ino: u64,
+        fh: u64,
+        data_only: bool,
+        done: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let file = tri!(self.files.get(fh), done);
+        let request = Request::Fsync { fh: file.fh, data_only };
+        self.call_writing(caller, file.node, request, None, |outcome| done(outcome.map(|_| ())));
+    }
+
+    /// The last descriptor of a file was closed. Nobody waits for it: a file that was only read is closed at
+    /// the server together with others.
+    pub fn release(self: &Arc<Self>, _ino: u64, fh: u64, flock_owner: Option<u64>) {
+        if let Some(file) = self.files.remove(fh) {
+            let flock_owner = flock_owner.filter(|owner| self.locked.take(file.node, *owner));
+            let at_once = file.writes() || flock_owner.is_some();
+            self.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
+        }
+    }
+
+    fn opened(
+        &self,
+        token: FillToken,
+        fh: Fh,
+        flags: i32,
+        attr: &Attr,
+        content: Option<Payload>,
+    ) -> Opened {
+        let keep_cache = self.nodes.pages_opened(attr.node, attr.change);
+        self.cache.fill_attr(token, attr, Instant::now());
+        if let Some(content) = content {
+            self.cache.blocks.fill_whole(token, attr.node, attr.change, &content);
+        }
+        let readahead = Mutex::new(Readahead::new(self.config.readahead_bytes));
+        let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead };
+        // The kernel computes where an append goes from a size that it remembers, so that its pages would be
+        // wrong after every append of somebody else.
+        let direct_io = self.config.cache_bytes == 0 || file.appends() || file.is_direct();
+        Opened { fh: self.files.add(file), keep_cache, direct_io, cache_dir: false }
+    }
+
+    /// How much content shall come along with an open: that of a small file which is not here already.
+    fn wanted_content_bytes(&self, node: Node, flags: i32) -> u32 {
+        let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
+        if !reads || flags & (libc::O_TRUNC | libc::O_DIRECT) != 0 || self.config.cache_bytes == 0 {
+            return 0;
+        }
+        let Some(attr) = self.cache.attrs.last_seen(node) else { return INLINE_BYTES_MAX as u32 };
+        let large = attr.size > INLINE_BYTES_MAX as u64;
+        let here = self.nodes.pages_change(node).same_as(attr.change);
+        if attr.size == 0 || large || here { 0 } else { INLINE_BYTES_MAX as u32 }
+    }
+}

@@ -1,0 +1,150 @@
+//! Writing: every write reaches the server before it returns.
+
+use std::sync::Arc;
+
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::message::{Reply, Request, WriteAt, WriteSync, Written};
+
+use crate::cache::FillToken;
+use crate::identity::Caller;
+use crate::rpc::Outcome;
+use crate::vfs::types::Invalidation;
+use crate::vfs::{Vfs, tri, unexpected};
+
+impl Vfs {
+    /// Writes to an open file (pwrite(2)). A file that was opened to append is written at its end, wherever the
+    /// server finds that.
+    #[expect(clippy::too_many_arguments, reason = "the operation has them")]
+    pub fn write(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: u64,
+        fh: u64,
+        offset: u64,
+        bytes: &[u8],
+        _flags: i32,
+        done: impl FnOnce(Result<u32, Errno>) + Send + 'static,
+    ) {
+        let file = tri!(self.files.get(fh), done);
+        let node = file.node;
+        let at = if file.appends() { WriteAt::End } else { WriteAt::Offset(offset) };
+        let sync = if self.config.sync { WriteSync::All } else { WriteSync::None };
+        let expected = (!file.appends()).then_some(offset);
+        let writing = self.cache.blocks.begin_write(node, expected, bytes.len());
+        let token = self.cache.begin_fill();
+        let content = self.rpc.keep(bytes);
+        let payload = Some(Arc::clone(&content));
+        let vfs = Arc::clone(self);
+        let request = Request::Write { fh: file.fh, at, sync };
+        self.call_writing(caller, node, request, payload, move |outcome| {
+            let written = vfs.written(token, outcome).and_then(|written| {
+                let size = usize::try_from(written.size).map_err(|_| Errno::EIO)?;
+                let content = content.get(..size).ok_or(Errno::EIO)?;
+                writing.finish(written.offset, content, written.before, written.attr.change);
+                Ok(written)
+            });
+            if let Ok(Written { offset: landed, size, .. }) = &written
+                && *landed != offset
+            {
+                let (offset, size) = (*landed, *size);
+                vfs.notify(Invalidation::Range { ino, offset, size });
+            }
+            done(written.map(|written| written.size as u32));
+        });
+    }
+
+    /// Allocates or frees space (fallocate(2)).
+    #[expect(clippy::too_many_arguments, reason = "the operation has them")]
+    pub fn fallocate(
+        self: &Arc<Self>,
+        caller: Caller,
+        _ino: u64,
+        fh: u64,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        done: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let file = tri!(self.files.get(fh), done);
+        let token = self.cache.begin_fill();
+        let vfs = Arc::clone(self);
+        let request = Request::Allocate { fh: file.fh, mode: mode as u32, offset, length };
+        self.call(caller, file.node, request, move |outcome| {
+            // Some modes move everything behind the range.
+            vfs.cache.blocks.changed(file.node, offset..u64::MAX);
+            done(match outcome {
+                Ok((Reply::Changed { before, attr }, _)) => {
+                    vfs.changed(token, before, &attr);
+                    Ok(())
+                }
+                Ok((other, _)) => Err(unexpected(&other)),
+                Err(errno) => {
+                    vfs.cache.attrs.invalidate(file.node);
+                    Err(errno)
+                }
+            });
+        });
+    }
+
+    /// Copies between two open files without the bytes coming here (copy_file_range(2)).
+    #[expect(clippy::too_many_arguments, reason = "the operation has them")]
+    pub fn copy_file_range(
+        self: &Arc<Self>,
+        caller: Caller,
+        _in_ino: u64,
+        in_fh: u64,
+        from_offset: u64,
+        _out_ino: u64,
+        out_fh: u64,
+        to_offset: u64,
+        length: u64,
+        done: impl FnOnce(Result<u64, Errno>) + Send + 'static,
+    ) {
+        let from = tri!(self.files.get(in_fh), done);
+        let to = tri!(self.files.get(out_fh), done);
+        let token = self.cache.begin_fill();
+        let vfs = Arc::clone(self);
+        let request = Request::CopyRange { from: from.fh, from_offset, to: to.fh, to_offset, length };
+        self.call(caller, to.node, request, move |outcome| {
+            vfs.cache.blocks.changed(to.node, to_offset..to_offset.saturating_add(length));
+            done(vfs.written(token, outcome).map(|written| written.size));
+        });
+    }
+
+    /// Finds the next data or hole (lseek(2) with `SEEK_DATA` or `SEEK_HOLE`).
+    pub fn lseek(
+        self: &Arc<Self>,
+        caller: Caller,
+        _ino: u64,
+        fh: u64,
+        offset: i64,
+        whence: i32,
+        done: impl FnOnce(Result<i64, Errno>) + Send + 'static,
+    ) {
+        use nearfs_protocol::message::SeekTarget;
+        let file = tri!(self.files.get(fh), done);
+        let target = match whence {
+            libc::SEEK_DATA => SeekTarget::Data,
+            libc::SEEK_HOLE => SeekTarget::Hole,
+            _ => return done(Err(Errno::EINVAL)),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return done(Err(Errno::ENXIO)) };
+        self.call(caller, file.node, Request::Seek { fh: file.fh, offset, target }, |outcome| {
+            done(outcome.and_then(|(reply, _)| match reply {
+                Reply::Offset(found) => i64::try_from(found).map_err(|_| Errno::EOVERFLOW),
+                other => Err(unexpected(&other)),
+            }));
+        });
+    }
+
+    /// Takes the outcome of a write or a copy into the caches.
+    fn written(&self, token: FillToken, outcome: Outcome) -> Result<Written, Errno> {
+        match outcome?.0 {
+            Reply::Written(written) => {
+                self.changed(token, written.before, &written.attr);
+                Ok(written)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
