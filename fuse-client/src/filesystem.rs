@@ -1,0 +1,660 @@
+//! The kernel's requests: each is unpacked, handed to the [`Vfs`] and answered when that is done.
+//!
+//! This file and [`crate::convert`] are the only ones that know the FUSE library. There is no state and no
+//! decision here, except what the library or the kernel's side of FUSE needs: sizes of extended attributes,
+//! names that do not exist, operations that make no sense for files.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, Generation, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+use nearfs_client::identity::Caller;
+use nearfs_client::vfs::Vfs;
+use nearfs_client::vfs::types::{DirItem, Entry, Lookup, NodeAttr, Opened};
+use nearfs_protocol::attr::{FileKind, Lock, LockKind, SetAttr, StatFs};
+use nearfs_protocol::errno::Errno;
+
+use crate::capabilities::{Wanted, negotiate};
+use crate::convert;
+
+/// Answers the kernel's requests from a [`Vfs`].
+pub(crate) struct NearFs {
+    vfs: Arc<Vfs>,
+    wanted: Wanted,
+}
+
+impl NearFs {
+    pub(crate) fn new(vfs: Arc<Vfs>, wanted: Wanted) -> NearFs {
+        NearFs { vfs, wanted }
+    }
+}
+
+impl Filesystem for NearFs {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        negotiate(config, &self.wanted);
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        guarded("lookup", || {
+            self.vfs.lookup(caller(req), parent.0, name.as_bytes(), move |found| match found {
+                Ok(Lookup::Found(entry)) => answer_entry(reply, Ok(entry)),
+                Ok(Lookup::Absent { ttl }) if ttl.is_zero() => reply.error(fuser::Errno::ENOENT),
+                // Node 0 is the name's absence, for the kernel to remember.
+                Ok(Lookup::Absent { ttl }) => {
+                    let nothing = convert::no_attr(FileKind::File);
+                    reply.entry_with_ttls(&Duration::ZERO, &ttl, &nothing, Generation(0));
+                }
+                Err(errno) => reply.error(convert::errno(errno)),
+            });
+        });
+    }
+
+    /// Batches arrive here one by one: the library keeps its type for them to itself.
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        guarded("forget", || self.vfs.forget(ino.0, nlookup));
+    }
+
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        guarded("getattr", || {
+            self.vfs.getattr(caller(req), ino.0, fh.map(|fh| fh.0), move |attr| answer_attr(reply, attr));
+        });
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        guarded("setattr", || {
+            let set = SetAttr {
+                mode: mode.map(|mode| mode & 0o7777),
+                uid,
+                gid,
+                size,
+                atime: atime.map(convert::set_time),
+                mtime: mtime.map(convert::set_time),
+            };
+            let fh = fh.map(|fh| fh.0);
+            self.vfs.setattr(caller(req), ino.0, fh, set, move |attr| answer_attr(reply, attr));
+        });
+    }
+
+    fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        guarded("access", || {
+            let mask = (mask.bits() & 7) as u8;
+            self.vfs.access(caller(req), ino.0, mask, move |result| answer_empty(reply, result));
+        });
+    }
+
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        guarded("readlink", || {
+            self.vfs.readlink(caller(req), ino.0, move |target| match target {
+                Ok(target) => reply.data(&target),
+                Err(errno) => reply.error(convert::errno(errno)),
+            });
+        });
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        guarded("symlink", || {
+            let target = target.as_os_str().as_bytes();
+            self.vfs.symlink(caller(req), parent.0, name.as_bytes(), target, move |entry| {
+                answer_entry(reply, entry);
+            });
+        });
+    }
+
+    fn link(&self, req: &Request, ino: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
+        guarded("link", || {
+            self.vfs.link(caller(req), ino.0, new_parent.0, new_name.as_bytes(), move |entry| {
+                answer_entry(reply, entry);
+            });
+        });
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        guarded("mknod", || {
+            let name = name.as_bytes();
+            self.vfs.mknod(caller(req), parent.0, name, mode, umask, rdev, move |entry| {
+                answer_entry(reply, entry);
+            });
+        });
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        guarded("mkdir", || {
+            self.vfs.mkdir(caller(req), parent.0, name.as_bytes(), mode, umask, move |entry| {
+                answer_entry(reply, entry);
+            });
+        });
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded("unlink", || {
+            self.vfs.unlink(caller(req), parent.0, name.as_bytes(), move |result| {
+                answer_empty(reply, result);
+            });
+        });
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded("rmdir", || {
+            self.vfs.rmdir(caller(req), parent.0, name.as_bytes(), move |result| {
+                answer_empty(reply, result);
+            });
+        });
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        guarded("rename", || {
+            let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+            let flags = flags.bits();
+            self.vfs.rename(caller(req), parent.0, name, new_parent.0, new_name, flags, move |result| {
+                answer_empty(reply, result);
+            });
+        });
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        guarded("open", || {
+            self.vfs.open(caller(req), ino.0, flags.0, move |opened| answer_opened(reply, opened));
+        });
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        guarded("create", || {
+            let name = name.as_bytes();
+            self.vfs.create(caller(req), parent.0, name, mode, umask, flags, move |created| match created {
+                // The library has one time for name and attributes here: the shorter one is right for both.
+                Ok((entry, opened)) => reply.created(
+                    &entry.entry_ttl.min(entry.attr_ttl),
+                    &convert::file_attr(entry.ino, &entry.attr),
+                    Generation(entry.generation),
+                    FileHandle(opened.fh),
+                    convert::fopen_flags(opened),
+                ),
+                Err(errno) => reply.error(convert::errno(errno)),
+            });
+        });
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        guarded("read", || {
+            self.vfs.read(caller(req), ino.0, fh.0, offset, size, move |bytes| match bytes {
+                Ok(bytes) => reply.data(bytes),
+                Err(errno) => reply.error(convert::errno(errno)),
+            });
+        });
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        bytes: &[u8],
+        _write_flags: WriteFlags,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        guarded("write", || {
+            self.vfs.write(caller(req), ino.0, fh.0, offset, bytes, flags.0, move |size| match size {
+                Ok(size) => reply.written(size),
+                Err(errno) => reply.error(convert::errno(errno)),
+            });
+        });
+    }
+
+    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+        guarded("flush", || {
+            self.vfs.flush(caller(req), ino.0, fh.0, owner.0, move |result| answer_empty(reply, result));
+        });
+    }
+
+    fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        guarded("fsync", || {
+            self.vfs.fsync(caller(req), ino.0, fh.0, data_only, move |result| answer_empty(reply, result));
+        });
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        flock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        guarded("release", || {
+            self.vfs.release(ino.0, fh.0, flock_owner.map(|owner| owner.0));
+            reply.ok();
+        });
+    }
+
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        guarded("opendir", || {
+            self.vfs.opendir(caller(req), ino.0, move |opened| answer_opened(reply, opened));
+        });
+    }
+
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        guarded("readdir", || {
+            self.vfs.readdir(caller(req), ino.0, fh.0, offset, false, move |items| match items {
+                Ok(items) => {
+                    let taken = items.iter().take_while(|item| add_item(&mut reply, item)).count();
+                    reply.ok();
+                    taken
+                }
+                Err(errno) => {
+                    reply.error(convert::errno(errno));
+                    0
+                }
+            });
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        guarded("readdirplus", || {
+            self.vfs.readdir(caller(req), ino.0, fh.0, offset, true, move |items| match items {
+                Ok(items) => {
+                    let taken = items.iter().take_while(|item| add_item_plus(&mut reply, item)).count();
+                    reply.ok();
+                    taken
+                }
+                Err(errno) => {
+                    reply.error(convert::errno(errno));
+                    0
+                }
+            });
+        });
+    }
+
+    fn releasedir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        guarded("releasedir", || {
+            self.vfs.releasedir(ino.0, fh.0);
+            reply.ok();
+        });
+    }
+
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        guarded("fsyncdir", || {
+            self.vfs.fsyncdir(caller(req), ino.0, fh.0, data_only, move |result| answer_empty(reply, result));
+        });
+    }
+
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        guarded("statfs", || {
+            self.vfs.statfs(caller(req), ino.0, move |figures| answer_statfs(reply, figures));
+        });
+    }
+
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        guarded("getxattr", || {
+            self.vfs.getxattr(caller(req), ino.0, name.as_bytes(), move |value| {
+                answer_xattr(reply, size, value);
+            });
+        });
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        guarded("setxattr", || {
+            self.vfs.setxattr(caller(req), ino.0, name.as_bytes(), value, flags, move |result| {
+                answer_empty(reply, result);
+            });
+        });
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        guarded("listxattr", || {
+            self.vfs.listxattr(caller(req), ino.0, move |names| answer_xattr(reply, size, names));
+        });
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        guarded("removexattr", || {
+            self.vfs.removexattr(caller(req), ino.0, name.as_bytes(), move |result| {
+                answer_empty(reply, result);
+            });
+        });
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        guarded("fallocate", || {
+            self.vfs.fallocate(caller(req), ino.0, fh.0, offset, length, mode, move |result| {
+                answer_empty(reply, result);
+            });
+        });
+    }
+
+    fn lseek(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        guarded("lseek", || {
+            self.vfs.lseek(caller(req), ino.0, fh.0, offset, whence, move |place| match place {
+                Ok(place) => reply.offset(place),
+                Err(errno) => reply.error(convert::errno(errno)),
+            });
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        guarded("copy_file_range", || {
+            // The answer has 32 bits for the size, so that a longer copy is asked for in parts.
+            let length = length.min(u64::from(u32::MAX));
+            let (from, to) = ((ino_in.0, fh_in.0, offset_in), (ino_out.0, fh_out.0, offset_out));
+            self.vfs.copy_file_range(
+                caller(req),
+                from.0,
+                from.1,
+                from.2,
+                to.0,
+                to.1,
+                to.2,
+                length,
+                move |copied| match copied {
+                    Ok(size) => reply.written(u32::try_from(size).unwrap_or(u32::MAX)),
+                    Err(errno) => reply.error(convert::errno(errno)),
+                },
+            );
+        });
+    }
+
+    fn getlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        guarded("getlk", || {
+            let Some(lock) = convert::lock(owner.0, start, end, kind, pid) else {
+                return reply.error(fuser::Errno::EINVAL);
+            };
+            self.vfs.getlk(caller(req), ino.0, fh.0, lock, move |found| answer_lock(reply, lock, found));
+        });
+    }
+
+    fn setlk(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        guarded("setlk", || {
+            let Some(lock) = convert::lock(owner.0, start, end, kind, pid) else {
+                return reply.error(fuser::Errno::EINVAL);
+            };
+            self.vfs.setlk(caller(req), ino.0, fh.0, lock, sleep, move |result| answer_empty(reply, result));
+        });
+    }
+
+    fn bmap(&self, _req: &Request, _ino: INodeNo, _block_bytes: u32, _index: u64, reply: ReplyBmap) {
+        reply.error(fuser::Errno::EOPNOTSUPP);
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    /// Files are always ready (poll(2)), and only files come here: the kernel serves fifos and sockets
+    /// itself. This answer tells it so once and for all.
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+}
+
+/// Runs a callback so that a panic in it ends with `EIO` for its caller (the reply is dropped, which sends
+/// it) instead of with the end of the thread that serves the mount.
+fn guarded(operation: &str, callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        log::error!("{operation} failed by a bug; its caller got EIO");
+    }
+}
+
+fn caller(req: &Request) -> Caller {
+    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
+}
+
+fn answer_entry(reply: ReplyEntry, entry: Result<Entry, Errno>) {
+    match entry {
+        Ok(entry) => {
+            let attr = convert::file_attr(entry.ino, &entry.attr);
+            let generation = Generation(entry.generation);
+            reply.entry_with_ttls(&entry.attr_ttl, &entry.entry_ttl, &attr, generation);
+        }
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+/// The root is node 1 to the kernel, but programs see the number it has on the server.
+fn answer_attr(reply: ReplyAttr, attr: Result<NodeAttr, Errno>) {
+    match attr {
+        Ok(node) => reply.attr(&node.ttl, &convert::file_attr(node.attr.node.id.0, &node.attr)),
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+fn answer_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+fn answer_opened(reply: ReplyOpen, opened: Result<Opened, Errno>) {
+    match opened {
+        Ok(opened) => reply.opened(FileHandle(opened.fh), convert::fopen_flags(opened)),
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+/// A caller with room for nothing asks for the size (getxattr(2), listxattr(2)).
+fn answer_xattr(reply: ReplyXattr, room: u32, bytes: Result<Vec<u8>, Errno>) {
+    match bytes {
+        Ok(bytes) => match u32::try_from(bytes.len()) {
+            Ok(size) if room == 0 => reply.size(size),
+            Ok(size) if size <= room => reply.data(&bytes),
+            _ => reply.error(fuser::Errno::ERANGE),
+        },
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+fn answer_statfs(reply: ReplyStatfs, figures: Result<StatFs, Errno>) {
+    match figures {
+        Ok(f) => reply.statfs(
+            f.blocks,
+            f.blocks_free,
+            f.blocks_available,
+            f.files,
+            f.files_free,
+            f.io_bytes,
+            f.name_bytes_max,
+            f.block_bytes,
+        ),
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+/// No lock in the way is the asked one with type "unlocked" (fcntl(2), `F_GETLK`).
+fn answer_lock(reply: ReplyLock, asked: Lock, found: Result<Option<Lock>, Errno>) {
+    match found {
+        Ok(found) => {
+            let lock = found.unwrap_or(Lock { kind: LockKind::Unlock, pid: 0, ..asked });
+            let (start, end, kind) = convert::lock_range(&lock);
+            reply.locked(start, end, kind, lock.pid);
+        }
+        Err(errno) => reply.error(convert::errno(errno)),
+    }
+}
+
+/// Adds a name to a listing; false if there is no room for it.
+fn add_item(reply: &mut ReplyDirectory, item: &DirItem) -> bool {
+    let kind = convert::file_type(known_kind(item));
+    !reply.add(INodeNo(item.ino), item.offset, kind, OsStr::from_bytes(&item.name))
+}
+
+/// The library has no word for "unknown"; what the server could not tell is most likely a file.
+fn known_kind(item: &DirItem) -> FileKind {
+    item.kind.or(item.entry.as_ref().map(|entry| entry.attr.kind)).unwrap_or(FileKind::File)
+}
+
+/// Adds a name with its attributes. One without them is listed as node 0, which the kernel does not link.
+fn add_item_plus(reply: &mut ReplyDirectoryPlus, item: &DirItem) -> bool {
+    let name = OsStr::from_bytes(&item.name);
+    let full = match &item.entry {
+        Some(entry) => {
+            let attr = convert::file_attr(entry.ino, &entry.attr);
+            let ttl = entry.entry_ttl.min(entry.attr_ttl);
+            reply.add(attr.ino, item.offset, name, &ttl, &attr, Generation(entry.generation))
+        }
+        None => {
+            // The kernel never links `.` and `..`, whatever their number.
+            let dot = item.name == b"." || item.name == b"..";
+            let ino = INodeNo(if dot { item.ino } else { 0 });
+            let attr = fuser::FileAttr { ino, ..convert::no_attr(known_kind(item)) };
+            reply.add(ino, item.offset, name, &Duration::ZERO, &attr, Generation(0))
+        }
+    };
+    !full
+}

@@ -1,0 +1,132 @@
+//! The command lines of `nearfs mount`, `umount` and `status`.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser};
+
+/// The options of `-o`, for people.
+const OPTIONS_HELP: &str = "\
+Options for -o, separated by commas; a later one wins over an earlier one:
+  ro, rw                  read only, or read and write (default)
+  allow_other, allow_root let other users, or root, use the mount
+  default_permissions     the kernel checks permissions by mode, uid and gid; the default when others may
+                          use the mount or the server acts as the calling user (no_default_permissions)
+  uid=N, gid=N, umask=M   show all files as this user's, this group's, without these permission bits
+  timeout=SECS            how long reads and metadata wait for the server (30)
+  hard, soft              writes wait for the server as long as it takes (default), or for timeout= only
+  cache_size=BYTES        memory for caches, as in 64M or 1G (64M); 0 for none
+  readahead=BYTES         how far to read ahead of a sequential reader (16M)
+  attr_timeout=SECS, entry_timeout=SECS, negative_timeout=SECS
+                          how long attributes, names and absent names are believed (1, the longest)
+  sync, dirsync           every write, or every change of a directory, is on the server's disk at return
+  local_lock=none|flock|posix|all
+                          which locks stay on this machine (none)
+  nconnect=N              connections to the server (3)
+  max_read=BYTES          largest read request
+  nosuid, nodev, noexec, noatime
+                          as mount(8) has them; nosuid and nodev are on unless suid and dev are given
+  nonempty                mount over a directory that is not empty
+  insecure                use an unencrypted connection to another machine
+  fsname=NAME             what the table of mounts shows as the source
+What mount(8) and fstab(5) add (defaults, noauto, user, _netdev, x-...) is accepted.";
+
+/// Mounts a directory of a server; returns when it can be used, and serves it in the background.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = OPTIONS_HELP)]
+pub struct MountOptions {
+    /// What to mount: nearfs://host[:port][/export[/path]], host:/export, unix:/socket or exec:command
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+
+    /// The directory to mount on
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mount_point: PathBuf,
+
+    /// Mount options, see below; may be given several times
+    #[arg(short = 'o', long = "options", value_name = "OPTION,...")]
+    pub options: Vec<String>,
+
+    /// Stay in the foreground and write the log to standard error
+    #[arg(short, long)]
+    pub foreground: bool,
+
+    /// Tell more; -vv tells every failed operation; RUST_LOG overrides it
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Write the log to this file instead of the system's log
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}
+
+/// Unmounts. Ends within 10 seconds, whatever has become of the server.
+#[derive(Args, Clone, Debug)]
+pub struct UmountOptions {
+    /// The directory that is mounted on
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mount_point: PathBuf,
+
+    /// Unmount although programs use it; they get errors
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// Take it out of sight at once, and end when the last program that uses it is done
+    #[arg(short, long, conflicts_with = "force")]
+    pub lazy: bool,
+}
+
+/// Tells how mounts are: all of them, or one. Answers whatever has become of the server.
+#[derive(Args, Clone, Debug)]
+pub struct StatusOptions {
+    /// The directory that is mounted on; all mounts without it
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mount_point: Option<PathBuf>,
+
+    /// One JSON object for a mount, a list of them without MOUNTPOINT
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How mount(8) calls a mount.TYPE program (see its section "External helpers").
+#[derive(Parser, Debug)]
+#[command(name = "mount.nearfs", about = "Mounts a directory of a server, on behalf of mount(8)", version)]
+pub struct MountProgramOptions {
+    /// What to mount
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// The directory to mount on
+    #[arg(value_name = "MOUNTPOINT")]
+    mount_point: PathBuf,
+    /// Mount options, as `nearfs mount` takes them
+    #[arg(short = 'o', value_name = "OPTION,...")]
+    options: Vec<String>,
+    /// Only pretend
+    #[arg(short = 'f')]
+    pub fake: bool,
+    /// Pass over unknown options
+    #[arg(short = 's')]
+    pub sloppy: bool,
+    /// Do not write /etc/mtab (nobody does)
+    #[arg(short = 'n')]
+    no_mtab: bool,
+    /// Tell more
+    #[arg(short = 'v', action = ArgAction::Count)]
+    verbose: u8,
+    /// The type, with subtype
+    #[arg(short = 't', value_name = "TYPE")]
+    fs_type: Option<String>,
+}
+
+impl MountProgramOptions {
+    /// The same as `nearfs mount` would be told.
+    pub fn into_mount_options(self) -> MountOptions {
+        MountOptions {
+            source: self.source,
+            mount_point: self.mount_point,
+            options: self.options,
+            foreground: false,
+            verbose: self.verbose,
+            log_file: None,
+        }
+    }
+}
