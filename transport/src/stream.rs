@@ -1,11 +1,12 @@
 //! A server's connection: bytes in and out without blocking, whatever carries them.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::FileType;
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::{Interest, Ready};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
@@ -107,13 +108,25 @@ impl Stream {
     pub fn try_read(&self, into: &mut Assembler) -> io::Result<usize> {
         let mut room = into.room();
         let rooms = if room[0].is_empty() { &mut room[1..] } else { &mut room[..] };
-        let read = match &self.carrier {
-            Carrier::Tcp(stream) => stream.try_read_vectored(rooms),
-            Carrier::Unix(stream) => stream.try_read_vectored(rooms),
-            Carrier::Pipes(input, _) => input.try_read_vectored(rooms),
-        }?;
-        into.filled(read);
-        Ok(read)
+        let room_bytes: usize = rooms.iter().map(|room| room.len()).sum();
+        let mut read = 0;
+        // What did not fill the room was all there is. Saying so within the same call spares the read that
+        // would find nothing, and the next bytes wake us.
+        let mut drained = |result: io::Result<usize>| match result {
+            Ok(bytes) if bytes > 0 && bytes < room_bytes => {
+                read = bytes;
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            other => other,
+        };
+        let result = match &self.carrier {
+            Carrier::Tcp(stream) => stream.try_io(Interest::READABLE, || drained(read_from(stream, rooms))),
+            Carrier::Unix(stream) => stream.try_io(Interest::READABLE, || drained(read_from(stream, rooms))),
+            Carrier::Pipes(input, _) => input.try_io(|| drained(read_from(input, rooms))),
+        };
+        let bytes = if read > 0 { read } else { result? };
+        into.filled(bytes);
+        Ok(bytes)
     }
 
     /// Writes what fits. `WouldBlock` is that nothing does.
@@ -124,11 +137,43 @@ impl Stream {
             Carrier::Pipes(_, output) => output.try_write_vectored(parts),
         }
     }
+
+    /// Reads and drops what the peer still sends, until it ends the stream.
+    pub async fn drain(&self) -> io::Result<()> {
+        let mut dropped = [0; 4096];
+        loop {
+            let read = match &self.carrier {
+                Carrier::Tcp(stream) => stream.try_read(&mut dropped),
+                Carrier::Unix(stream) => stream.try_read(&mut dropped),
+                Carrier::Pipes(input, _) => input.try_read(&mut dropped),
+            };
+            match read {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready(false).await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more will come. What it still sends can be read.
+    pub fn finish(&self) -> io::Result<()> {
+        match &self.carrier {
+            Carrier::Tcp(stream) => Ok(shutdown(stream, Shutdown::Write)?),
+            Carrier::Unix(stream) => Ok(shutdown(stream, Shutdown::Write)?),
+            // A pipe ends when it is closed, which happens when the stream is dropped.
+            Carrier::Pipes(..) => Ok(()),
+        }
+    }
 }
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 fn drop_ready(_: Ready) {}
+
+fn read_from(source: impl AsFd, rooms: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    Ok(rustix::io::readv(source, rooms)?)
+}
 
 fn file_type(fd: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))

@@ -1,0 +1,202 @@
+//! What outlives a connection: the session machine, the open files, and the connections it has at present.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearfs_protocol::codec::FrameKind;
+use nearfs_protocol::greeting::{Refusal, SessionWish, Welcome};
+use nearfs_protocol::id::{RequestId, SessionId, SessionToken};
+use nearfs_protocol::message::Push;
+use nearfs_protocol::session::server::{
+    Admission, Cancellation, ConnectionId, Event, Incoming, Phase, ServerSession, Violation,
+};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::dispatch::{Response, SessionFiles};
+use crate::wire::Wire;
+
+/// Most calls of one session that sleep at the same time, so that others find a thread to sleep on.
+const SLOW_CALLS_MAX: usize = 16;
+
+/// One client's session.
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) token: SessionToken,
+    pub(crate) files: Arc<SessionFiles>,
+    pub(crate) slow_permits: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+struct State {
+    machine: ServerSession,
+    wires: Vec<(ConnectionId, Arc<Wire>)>,
+}
+
+impl Session {
+    pub(crate) fn new(machine: ServerSession, files: Arc<SessionFiles>) -> Session {
+        Session {
+            id: machine.id(),
+            token: machine.token(),
+            files,
+            slow_permits: Arc::new(Semaphore::new(SLOW_CALLS_MAX)),
+            state: Mutex::new(State { machine, wires: Vec::new() }),
+        }
+    }
+
+    /// Has a connection carry the session; it is welcomed before anything else is said on it.
+    pub(crate) fn attach(
+        &self,
+        wish: &SessionWish,
+        wire: &Arc<Wire>,
+        welcome: &Welcome,
+    ) -> Result<ConnectionId, Refusal> {
+        let mut state = self.state.lock();
+        let attached = state.machine.attach(wish, Instant::now())?;
+        for displaced in attached.displaced {
+            state.close_wire(displaced);
+        }
+        wire.push(FrameKind::Welcome, RequestId(0), welcome);
+        state.wires.push((attached.connection, wire.clone()));
+        Ok(attached.connection)
+    }
+
+    /// A connection ended. Whether it was the last one.
+    pub(crate) fn detach(&self, connection: ConnectionId) -> bool {
+        let mut state = self.state.lock();
+        state.wires.retain(|(id, _)| *id != connection);
+        state.machine.detach(connection, Instant::now());
+        state.wires.is_empty()
+    }
+
+    /// Something arrived on a connection.
+    pub(crate) fn received(&self, connection: ConnectionId, now: Instant) -> Result<(), Violation> {
+        self.state.lock().machine.received(connection, now)
+    }
+
+    /// A call arrived. With [`Admission::Run`] it counts as begun.
+    pub(crate) fn call(
+        &self,
+        connection: ConnectionId,
+        id: RequestId,
+        incoming: Incoming,
+        now: Instant,
+    ) -> Result<Admission, Violation> {
+        let mut state = self.state.lock();
+        let admission = state.machine.call(connection, id, incoming, now)?;
+        match admission {
+            Admission::Run if !state.machine.start(id) => Ok(Admission::Drop),
+            Admission::Run | Admission::Underway | Admission::Answer(_) | Admission::Drop => Ok(admission),
+        }
+    }
+
+    /// A cancel arrived.
+    pub(crate) fn cancel(
+        &self,
+        connection: ConnectionId,
+        id: RequestId,
+        now: Instant,
+    ) -> Result<Cancellation, Violation> {
+        self.state.lock().machine.cancel(connection, id, now)
+    }
+
+    /// An acknowledgement of a push arrived.
+    pub(crate) fn acked(&self, id: RequestId) -> Result<(), Violation> {
+        self.state.lock().machine.acked(id)
+    }
+
+    /// A call was carried out: remembers the answer and queues it for the connection that wants it, which
+    /// is returned. It is not flushed.
+    pub(crate) fn finish(&self, id: RequestId, response: Response) -> Option<Arc<Wire>> {
+        let wire = {
+            let mut state = self.state.lock();
+            let connection = state.machine.finish(id, &response.answer)?;
+            state.wires.iter().find(|(id, _)| *id == connection).map(|(_, wire)| wire.clone())?
+        };
+        wire.push_answer(id, response);
+        Some(wire)
+    }
+
+    /// The same from a thread that has no more to say.
+    pub(crate) fn finish_and_flush(&self, id: RequestId, response: Response) {
+        if let Some(wire) = self.finish(id, response) {
+            wire.flush();
+        }
+    }
+
+    /// Says something unasked, on one connection.
+    pub(crate) fn push(&self, push: &Push) {
+        let wire = {
+            let mut state = self.state.lock();
+            let id = state.machine.push();
+            let first = state.wires.first().map(|(_, wire)| wire.clone());
+            first.inspect(|wire| wire.push(FrameKind::Push, id, push))
+        };
+        if let Some(wire) = wire {
+            wire.flush();
+        }
+    }
+
+    /// Has the tasks of all its connections look around.
+    pub(crate) fn wake(&self) {
+        for (_, wire) in &self.state.lock().wires {
+            wire.wake();
+        }
+    }
+
+    /// Where it stands.
+    pub(crate) fn phase(&self) -> Phase {
+        self.state.lock().machine.phase()
+    }
+
+    /// Does what is due. Whether the session is over.
+    pub(crate) fn keep_time(&self, now: Instant) -> bool {
+        let events = {
+            let mut state = self.state.lock();
+            if state.machine.poll_timeout().is_none_or(|due| now < due) {
+                return false;
+            }
+            let events = state.machine.handle_timeout(now);
+            for event in &events {
+                if let Event::Silent(connection) = event {
+                    state.close_wire(*connection);
+                }
+            }
+            events
+        };
+        let mut over = false;
+        for event in events {
+            match event {
+                Event::Silent(connection) => {
+                    log::info!("session {}: connection {} fell silent", self.id.0, connection.0)
+                }
+                Event::LeaseEnded => log::info!("session {}: its lease has run out", self.id.0),
+                Event::Over => over = true,
+            }
+        }
+        if over {
+            self.end();
+        }
+        over
+    }
+
+    /// Frees everything it has and closes its connections.
+    pub(crate) fn end(&self) {
+        {
+            let mut state = self.state.lock();
+            state.machine.end();
+            for (_, wire) in state.wires.drain(..) {
+                wire.close();
+            }
+        }
+        self.files.end();
+    }
+}
+
+impl State {
+    fn close_wire(&mut self, connection: ConnectionId) {
+        if let Some(at) = self.wires.iter().position(|(id, _)| *id == connection) {
+            self.wires.swap_remove(at).1.close();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! All sessions of a server.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Instant;
+
+use nearfs_protocol::greeting::Refusal;
+use nearfs_protocol::id::{SessionId, SessionToken};
+use nearfs_protocol::session::server::Phase;
+use parking_lot::Mutex;
+
+use crate::session::Session;
+
+/// The sessions by their ids, at most so many as the server takes clients.
+pub(crate) struct Sessions {
+    table: Mutex<Table>,
+    sessions_max: usize,
+}
+
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<SessionId, Arc<Session>>,
+    last_id: u64,
+}
+
+impl Sessions {
+    pub(crate) fn new(sessions_max: usize) -> Sessions {
+        Sessions { table: Mutex::default(), sessions_max }
+    }
+
+    /// An id that no session had.
+    pub(crate) fn next_id(&self) -> SessionId {
+        let mut table = self.table.lock();
+        table.last_id += 1;
+        SessionId(table.last_id)
+    }
+
+    /// Keeps a session. When there is no room, one whose client has not been heard of for longer than its
+    /// lease has to go; if there is none the newcomer is refused.
+    pub(crate) fn insert(&self, session: Arc<Session>) -> Result<(), Refusal> {
+        let evicted = {
+            let mut table = self.table.lock();
+            let full = table.sessions.len() >= self.sessions_max;
+            let evicted = if full { Some(table.take_longest_gone().ok_or(Refusal::Full)?) } else { None };
+            table.sessions.insert(session.id, session);
+            evicted
+        };
+        if let Some(session) = evicted {
+            log::info!("session {}: ended, to make room for another", session.id.0);
+            session.end();
+        }
+        Ok(())
+    }
+
+    /// The session with this id.
+    pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.table.lock().sessions.get(&id).cloned()
+    }
+
+    /// Forgets a session, which the caller ends.
+    pub(crate) fn remove(&self, id: SessionId) {
+        self.table.lock().sessions.remove(&id);
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
+        self.table.lock().sessions.values().cloned().collect()
+    }
+
+    /// How many have a connection.
+    pub(crate) fn active(&self) -> usize {
+        self.all().iter().filter(|session| session.phase() == Phase::Live).count()
+    }
+
+    /// Does what is due on all of them.
+    pub(crate) fn keep_time(&self, now: Instant) {
+        for session in self.all() {
+            if session.keep_time(now) {
+                self.remove(session.id);
+            }
+        }
+    }
+}
+
+impl Table {
+    fn take_longest_gone(&mut self) -> Option<Arc<Session>> {
+        let gone = self.sessions.values().filter_map(|session| match session.phase() {
+            Phase::Courtesy { since } => Some((since, session.id)),
+            Phase::Live | Phase::Lease { .. } | Phase::Over => None,
+        });
+        let (_, id) = gone.min()?;
+        self.sessions.remove(&id)
+    }
+}
+
+/// A token that nobody can guess.
+pub(crate) fn new_token() -> io::Result<SessionToken> {
+    Ok(SessionToken(random()?))
+}
+
+/// Random bytes of the operating system.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
