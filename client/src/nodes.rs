@@ -10,7 +10,7 @@ use nearfs_protocol::id::{Change, Generation, Node, NodeId};
 use parking_lot::Mutex;
 
 /// The kernel's number of the root (`FUSE_ROOT_ID`).
-pub const ROOT_INO: u64 = 1;
+pub(crate) const ROOT_INO: u64 = 1;
 /// What stands for a node whose server id is the root's number.
 const STAND_IN_FOR_ONE: u64 = u64::MAX;
 const SHARD_COUNT: usize = 16;

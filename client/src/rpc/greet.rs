@@ -30,12 +30,12 @@ pub(crate) fn greet(address: &Address, hello: &Hello, pool: &Pool) -> Result<Gre
     link.set_read_timeout(Some(CONNECT_TIME_MAX))?;
     link.set_write_timeout(Some(CONNECT_TIME_MAX))?;
     let ended = |reason: String| ConnectError::Ended { server: server.clone(), reason };
-    FrameWriter::new(link.writer())
-        .send(FrameKind::Hello, RequestId(0), hello, &[])
-        .map_err(|error| match error {
+    FrameWriter::new(link.writer()).send(FrameKind::Hello, RequestId(0), hello, &[]).map_err(|error| {
+        match error {
             SendError::Encode(error) => ended(error.to_string()),
             SendError::Io(error) => ended(error.to_string()),
-        })?;
+        }
+    })?;
     let mut reader = FrameReader::new(link.reader(), pool.clone());
     let welcome = match receive_welcome(&mut reader) {
         Ok(Ok(welcome)) => welcome,
@@ -54,9 +54,7 @@ pub(crate) fn greet(address: &Address, hello: &Hello, pool: &Pool) -> Result<Gre
     Ok(Greeted { link, reader, welcome })
 }
 
-fn receive_welcome(
-    reader: &mut FrameReader<LinkReader>,
-) -> Result<Result<Welcome, Refusal>, ReceiveError> {
+fn receive_welcome(reader: &mut FrameReader<LinkReader>) -> Result<Result<Welcome, Refusal>, ReceiveError> {
     let frame = reader.next_frame()?;
     match frame.header.kind {
         FrameKind::Welcome => Ok(Ok(decode_control(frame.control)?)),

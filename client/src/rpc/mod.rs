@@ -152,7 +152,12 @@ impl Rpc {
 
     /// Asks the server. Waits only while as much is in flight as the server admits; `done` runs once, with
     /// the answer, or with `ETIMEDOUT`, or with `EIO` if the session ends.
-    pub(crate) fn call(&self, ask: Ask, payload: Option<Arc<Payload>>, done: impl FnOnce(Outcome) + Send + 'static) {
+    pub(crate) fn call(
+        &self,
+        ask: Ask,
+        payload: Option<Arc<Payload>>,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) {
         let operation = ask.request.name();
         let payload_bytes = payload.as_ref().map_or(0, |payload| payload.len());
         let bytes = ask.request.answer_bytes_max().max(payload_bytes as u32);

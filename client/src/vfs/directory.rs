@@ -58,8 +58,13 @@ impl Vfs {
         self.call(caller, node, page(node, 0, FIRST_PAGE_BYTES, true), move |outcome| {
             done(vfs.listed(outcome).map(|(entries, end, change)| {
                 let keep = vfs.nodes.pages_opened(node, change);
-                let listing =
-                    Listing { entries, end, fetched: true, page_bytes: FIRST_PAGE_BYTES, ..Listing::default() };
+                let listing = Listing {
+                    entries,
+                    end,
+                    fetched: true,
+                    page_bytes: FIRST_PAGE_BYTES,
+                    ..Listing::default()
+                };
                 vfs.opened_directory(node, listing, keep)
             }));
         });
@@ -78,7 +83,10 @@ impl Vfs {
     ) {
         let directory = match self.files.directory(fh) {
             Ok(directory) => directory,
-            Err(errno) => return drop(take(Err(errno))),
+            Err(errno) => {
+                take(Err(errno));
+                return;
+            }
         };
         let cookie = offset.saturating_sub(OWN_OFFSETS);
         let mut listing = directory.listing.lock();
@@ -92,7 +100,10 @@ impl Vfs {
         self.call(caller, node, page(node, cookie, page_bytes, plus), move |outcome| {
             let (entries, end) = match vfs.listed(outcome) {
                 Ok((entries, end, _)) => (entries, end),
-                Err(errno) => return drop(take(Err(errno))),
+                Err(errno) => {
+                    take(Err(errno));
+                    return;
+                }
             };
             let mut listing = directory.listing.lock();
             let fetched = Listing { start: cookie, entries, taken: 0, end, fetched: true, page_bytes };

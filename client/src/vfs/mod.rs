@@ -27,6 +27,7 @@ use nearfs_transport::address::Source;
 use nearfs_transport::pool::Payload;
 
 use crate::cache::limits::CacheLimits;
+use crate::cache::readahead::link::LinkEstimate;
 use crate::cache::{Cache, FillToken, TrustTimes};
 use crate::config::{TRUST_MAX, VfsConfig};
 use crate::error::ConnectError;
@@ -48,6 +49,8 @@ pub struct Vfs {
     pub(crate) files: Files,
     pub(crate) cache: Cache,
     pub(crate) locked: Locked,
+    /// How much reading ahead the link is worth.
+    pub(crate) link: LinkEstimate,
     welcome: Welcome,
     notifier: OnceLock<Notifier>,
 }
@@ -77,6 +80,7 @@ impl Vfs {
             files: Files::default(),
             cache: Cache::new(CacheLimits::from_cache_bytes(config.cache_bytes), trust_times(&config)),
             locked: Locked::default(),
+            link: LinkEstimate::new(),
             welcome,
             config,
             notifier: OnceLock::new(),

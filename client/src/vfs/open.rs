@@ -118,20 +118,13 @@ impl Vfs {
         }
     }
 
-    fn opened(
-        &self,
-        token: FillToken,
-        fh: Fh,
-        flags: i32,
-        attr: &Attr,
-        content: Option<Payload>,
-    ) -> Opened {
+    fn opened(&self, token: FillToken, fh: Fh, flags: i32, attr: &Attr, content: Option<Payload>) -> Opened {
         let keep_cache = self.nodes.pages_opened(attr.node, attr.change);
         self.cache.fill_attr(token, attr, Instant::now());
         if let Some(content) = content {
             self.cache.blocks.fill_whole(token, attr.node, attr.change, &content);
         }
-        let readahead = Mutex::new(Readahead::new(self.config.readahead_bytes));
+        let readahead = Mutex::new(Readahead::new());
         let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead };
         // The kernel computes where an append goes from a size that it remembers, so that its pages would be
         // wrong after every append of somebody else.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::Change;
 use nearfs_protocol::limits::PAYLOAD_BYTES_MAX;
 use nearfs_protocol::message::{Reply, Request};
+use nearfs_transport::pool::Payload;
 
 use crate::cache::block::{BLOCK_BYTES, BlockFill};
 use crate::files::OpenFile;
@@ -29,24 +31,27 @@ impl Vfs {
         if file.is_direct() || self.config.cache_bytes == 0 {
             return self.read_exactly(caller, &file, offset, size, done);
         }
-        let file_bytes = self.cache.attrs.last_seen(file.node).map_or(u64::MAX, |attr| attr.size);
-        let advice = file.readahead.lock().read(offset, size, file_bytes);
-        let here = self.cache.blocks.read_if_here(file.node, offset, size as usize);
-        match here {
+        let node = file.node;
+        let file_bytes = self.cache.attrs.last_seen(node).map_or(u64::MAX, |attr| attr.size);
+        let (ahead, whole_blocks) = {
+            let mut readahead = file.readahead.lock();
+            let window_bytes_max = self.link.window_bytes().min(self.config.readahead_bytes);
+            let ahead = readahead.on_read(offset, size as usize, file_bytes, window_bytes_max);
+            (ahead, readahead.is_in_order() || file_bytes <= BLOCK_BYTES)
+        };
+        match self.cache.blocks.read_if_here(node, offset, size as usize) {
             Some(slices) => done(Ok(&slices.into_bytes())),
-            None if advice.sequential => {
-                let fills = self.cache.blocks.read(file.node, offset, size as usize, move |slices| {
-                    match slices {
-                        Ok(slices) => done(Ok(&slices.into_bytes())),
-                        Err(errno) => done(Err(errno)),
-                    }
+            None if whole_blocks => {
+                let fills = self.cache.blocks.read(node, offset, size as usize, |slices| match slices {
+                    Ok(slices) => done(Ok(&slices.into_bytes())),
+                    Err(errno) => done(Err(errno)),
                 });
                 fills.into_iter().for_each(|fill| self.fetch(caller, &file, fill));
             }
             None => self.read_exactly(caller, &file, offset, size, done),
         }
-        for blocks in advice.prefetch {
-            let fills = self.cache.blocks.prefetch(file.node, blocks);
+        for blocks in ahead {
+            let fills = self.cache.blocks.prefetch(node, blocks);
             fills.into_iter().for_each(|fill| self.fetch(caller, &file, fill));
         }
     }
@@ -71,23 +76,23 @@ impl Vfs {
     fn fetch(self: &Arc<Self>, caller: Caller, file: &Arc<OpenFile>, fill: BlockFill) {
         let size = BLOCK_BYTES as u32;
         let request = Request::Read { fh: file.fh, offset: fill.offset(), size };
-        let (file, asked_at) = (Arc::clone(file), Instant::now());
-        let node = file.node;
-        self.call(caller, node, request, move |outcome| match read_reply(outcome, size) {
+        let start = self.link.started(BLOCK_BYTES, Instant::now());
+        let vfs = Arc::clone(self);
+        self.call(caller, file.node, request, move |outcome| match read_reply(outcome, size) {
             Ok((change, bytes)) => {
-                file.readahead.lock().completed(asked_at.elapsed(), bytes.len());
+                vfs.link.completed(start, Instant::now());
                 fill.complete(change, bytes.into_bytes());
             }
-            Err(errno) => fill.fail(errno),
+            Err(errno) => {
+                vfs.link.failed(start);
+                fill.fail(errno);
+            }
         });
     }
 }
 
 /// The bytes in an answer to a read of at most `size` bytes.
-fn read_reply(
-    outcome: Outcome,
-    size: u32,
-) -> Result<(nearfs_protocol::id::Change, nearfs_transport::pool::Payload), Errno> {
+fn read_reply(outcome: Outcome, size: u32) -> Result<(Change, Payload), Errno> {
     match outcome? {
         (Reply::Read { change }, bytes) if bytes.len() <= size as usize => Ok((change, bytes)),
         (other, _) => Err(unexpected(&other)),
