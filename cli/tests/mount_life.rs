@@ -1,0 +1,330 @@
+//! The life of a mount, through the program and the kernel.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::Duration;
+
+use support::{Companion, Mounted, World, assert_gone, can_mount, nearfs, run, run_within, wait_for};
+
+/// Longest time that an unmounting may take, whatever has become of the server.
+const UMOUNT_TIME_MAX: Duration = Duration::from_secs(10);
+
+#[test]
+fn mount_returns_when_the_mount_can_be_used_and_umount_leaves_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    fs::write(world.export().join("there"), "from the server").unwrap();
+    let mount = world.mount("mnt", &[]);
+    assert_eq!(fs::read_to_string(mount.place.join("there")).unwrap(), "from the server");
+    fs::write(mount.place.join("here"), "from the client").unwrap();
+    assert_eq!(fs::read_to_string(world.export().join("here")).unwrap(), "from the client");
+
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let line = mounts.lines().find(|line| line.contains(mount.place.to_str().unwrap())).unwrap();
+    assert!(line.starts_with(&format!("{} ", world.source())) && line.contains(" fuse.nearfs "), "{line}");
+    assert!(line.contains("nosuid") && line.contains("nodev"), "{line}");
+
+    let pid = mount.pid();
+    let ended = run(&mut mount.umount_command(&[])).succeeded();
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("", ""));
+    assert!(!mount.is_mounted());
+    assert_gone(pid);
+    run(&mut mount.umount_command(&[])).refused(1, "is not a mount point");
+}
+
+#[test]
+fn status_tells_how_a_mount_is() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let (first, second) = (world.mount("one", &[]), world.mount("two", &["-o", "ro"]));
+    fs::read_dir(&first.place).unwrap().count();
+    let status = first.status();
+    assert_eq!(status["server"], world.server.address.as_str());
+    assert_eq!(status["mount_point"], first.place.to_str().unwrap());
+    assert_eq!(status["connected"], true);
+    assert_eq!(status["reconnects"], 0);
+    assert_eq!(status["pending"], serde_json::json!([]));
+    assert!(status["requests_sent"]["total"].as_u64().unwrap() > 0, "{status}");
+    for field in ["connected_since", "pending_bytes", "leases_held", "cache_bytes"] {
+        assert!(status[field].is_u64(), "{field}: {status}");
+    }
+    assert!(status["cache"].is_object() && status.get("last_error").is_some(), "{status}");
+    assert!(status.get("round_trip_us").is_some(), "{status}");
+
+    let all = run(nearfs().args(["status", "--json"])).succeeded();
+    let all: serde_json::Value = serde_json::from_str(&all.out).unwrap();
+    let places: Vec<_> = all.as_array().unwrap().iter().map(|one| one["mount_point"].as_str()).collect();
+    for mount in [&first, &second] {
+        assert!(places.contains(&mount.place.to_str()), "{places:?}");
+    }
+    let text = run(nearfs().arg("status").arg(&first.place)).succeeded().out;
+    assert!(text.contains("connected for") && text.contains("pending     nothing"), "{text}");
+    run(nearfs().arg("status").arg(world.export())).refused(1, "is not a mount point");
+}
+
+#[test]
+fn a_mount_in_the_foreground_ends_by_a_signal() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    for signal in ["TERM", "INT", "HUP"] {
+        let place = world.place(signal);
+        let mut child = Companion::start(&mut world.mount_command(&place, &["-f"]));
+        let mount = Mounted { place };
+        wait_for(support::PROMPT, || mount.is_mounted().then_some(())).expect("mounted");
+        fs::write(mount.place.join("file"), signal).unwrap();
+        support::send_signal(child.0.id(), signal);
+        let status = wait_for(UMOUNT_TIME_MAX, || child.0.try_wait().unwrap()).expect("it ends");
+        assert!(status.success(), "{signal}: {status}");
+        assert!(!mount.is_mounted());
+    }
+}
+
+#[test]
+fn a_signal_ends_a_mount_that_is_in_use() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = world.mount("mnt", &[]);
+    let _user = Companion::start(Command::new("sleep").arg("1000").current_dir(&mount.place));
+    let pid = mount.pid();
+    support::send_signal(pid, "TERM");
+    assert_gone(pid);
+    assert!(!mount.is_mounted());
+}
+
+#[test]
+fn an_unmounting_by_others_ends_the_process() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    for program in [&["umount"][..], &["fusermount3", "-u"]] {
+        let mount = world.mount("mnt", &[]);
+        let pid = mount.pid();
+        run(Command::new(program[0]).args(&program[1..]).arg(&mount.place)).succeeded();
+        assert_gone(pid);
+    }
+}
+
+#[test]
+fn a_dead_mount_point_is_replaced_by_mounting_again() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = world.mount("mnt", &[]);
+    support::send_signal(mount.pid(), "KILL");
+    let dead = wait_for(support::PROMPT, || fs::metadata(&mount.place).err()).expect("the mount is dead");
+    assert_eq!(dead.raw_os_error(), Some(107), "ENOTCONN: {dead}");
+    run(nearfs().arg("status").arg(&mount.place)).refused(1, "is a dead mount");
+
+    run(&mut world.mount_command(&mount.place, &[])).succeeded();
+    fs::write(mount.place.join("alive"), "again").unwrap();
+    run(&mut mount.umount_command(&[])).succeeded();
+    assert!(!mount.is_mounted(), "one mount was left below the other");
+}
+
+#[test]
+fn a_dead_mount_point_can_be_unmounted() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = world.mount("mnt", &[]);
+    support::send_signal(mount.pid(), "KILL");
+    wait_for(support::PROMPT, || fs::metadata(&mount.place).err()).expect("the mount is dead");
+    run(&mut mount.umount_command(&[])).succeeded();
+    assert!(!mount.is_mounted());
+}
+
+#[test]
+fn a_busy_mount_names_who_uses_it() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = world.mount("mnt", &[]);
+    let user = Companion::start(Command::new("sleep").arg("1000").current_dir(&mount.place));
+    let who = format!("sleep (pid {}, current directory)", user.0.id());
+    run(&mut mount.umount_command(&[])).refused(1, &who);
+    assert!(mount.is_mounted());
+    drop(user);
+
+    fs::write(mount.place.join("file"), "text").unwrap();
+    let file = fs::File::open(mount.place.join("file")).unwrap();
+    let who = format!("(pid {}, open file)", std::process::id());
+    run(&mut mount.umount_command(&[])).refused(1, &who);
+    drop(file);
+    let pid = mount.pid();
+    run(&mut mount.umount_command(&[])).succeeded();
+    assert_gone(pid);
+}
+
+#[test]
+fn a_busy_mount_can_be_forced_or_left_lazily() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = world.mount("mnt", &[]);
+    let pid = mount.pid();
+    let user = Companion::start(Command::new("sleep").arg("1000").current_dir(&mount.place));
+    run(&mut mount.umount_command(&["--force"])).succeeded();
+    assert!(!mount.is_mounted());
+    assert_gone(pid);
+    drop(user);
+
+    let mount = world.mount("mnt", &[]);
+    let pid = mount.pid();
+    let user = Companion::start(Command::new("sleep").arg("1000").current_dir(&mount.place));
+    run(&mut mount.umount_command(&["--lazy"])).succeeded();
+    assert!(!mount.is_mounted() && support::is_running(pid));
+    drop(user);
+    assert_gone(pid);
+}
+
+#[test]
+fn umount_ends_with_a_frozen_server() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = world.mount("mnt", &[]);
+    fs::write(mount.place.join("file"), "text").unwrap();
+    let pid = mount.pid();
+    world.server.signal("STOP");
+    run_within(&mut mount.umount_command(&[]), UMOUNT_TIME_MAX);
+    assert!(!mount.is_mounted());
+    assert_gone(pid);
+}
+
+#[test]
+fn umount_by_force_ends_whoever_waits_for_a_frozen_server() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    for index in 0..4 {
+        fs::write(world.export().join(format!("file{index}")), "text").unwrap();
+    }
+    let mount = world.mount("mnt", &[]);
+    let pid = mount.pid();
+    world.server.signal("STOP");
+    let mut reader = Companion::start(Command::new("cat").arg(mount.place.join("file3")));
+    let waits = || {
+        let status = mount.status();
+        status["pending"].as_array().is_some_and(|pending| !pending.is_empty()).then_some(status)
+    };
+    let status = wait_for(support::PROMPT, waits).expect("status answers and shows what waits");
+    assert!(status["pending"][0]["age_ms"].is_u64(), "{status}");
+    run_within(&mut mount.umount_command(&["--force"]), UMOUNT_TIME_MAX);
+    assert!(!mount.is_mounted());
+    wait_for(support::PROMPT, || reader.0.try_wait().unwrap()).expect("the reader ends");
+    assert_gone(pid);
+}
+
+#[test]
+fn umount_ends_with_a_frozen_client() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = world.mount("mnt", &[]);
+    let pid = mount.pid();
+    support::send_signal(pid, "STOP");
+    let ended = run_within(&mut mount.umount_command(&[]), UMOUNT_TIME_MAX);
+    assert!(ended.err.contains("lost") && ended.code == Some(1), "{ended:?}");
+    assert!(!mount.is_mounted());
+    assert_gone(pid);
+}
+
+#[test]
+fn mount_calls_the_helper_and_can_remount() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let helper = world.directory.path().join("mount.nearfs");
+    symlink(env!("CARGO_BIN_EXE_nearfs"), &helper).unwrap();
+    let mount = Mounted { place: world.place("mnt") };
+    let helped = |options: &str| {
+        let mut command = Command::new(&helper);
+        command.arg(world.source()).arg(&mount.place).args(["-o", options]);
+        run(&mut command)
+    };
+    // The words that mount(8) passes for a line of fstab.
+    helped("rw,noexec,_netdev,nofail,x-systemd.automount").succeeded();
+    fs::write(mount.place.join("file"), "text").unwrap();
+    helped("remount,ro").succeeded();
+    let error = fs::write(mount.place.join("file"), "more").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    helped("remount,rw").succeeded();
+    fs::write(mount.place.join("file"), "more").unwrap();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.contains(mount.place.to_str().unwrap())).unwrap();
+    for flag in ["noexec", "nosuid", "nodev"] {
+        assert!(line.contains(flag), "{flag} was lost: {line}");
+    }
+    let fake = run(Command::new(&helper).arg("far:/").arg("/nowhere").args(["-f", "-v", "-t", "nearfs"]));
+    fake.succeeded();
+    run(Command::new(&helper).arg("far:/").arg("/nowhere").args(["-o", "frob"])).refused(2, "frob");
+}
+
+#[test]
+fn a_user_mounts_through_fusermount() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let nobody = |program: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+        command
+    };
+    let program = env!("CARGO_BIN_EXE_nearfs");
+    // The program itself must be within the user's reach.
+    if !run(nobody("test").args(["-x", program])).code.is_some_and(|code| code == 0) {
+        eprintln!("SKIPPED: {program} cannot be run by another user");
+        return;
+    }
+    let own = world.place("own");
+    run(Command::new("chmod").arg("755").arg(world.directory.path())).succeeded();
+    run(Command::new("chown").arg("-R").arg("65534:65534").arg(&own)).succeeded();
+    fs::create_dir(own.join("export")).unwrap();
+    fs::create_dir(own.join("mnt")).unwrap();
+    run(Command::new("chown").arg("-R").arg("65534:65534").arg(&own)).succeeded();
+    let server = support::Server::start(&mut nobody(program), &own.join("export"));
+    let mount = Mounted { place: own.join("mnt") };
+    let source = format!("nearfs://{}/", server.address);
+    run(nobody(program).args(["mount", &source]).arg(&mount.place)).succeeded();
+    run(nobody("sh").arg("-c").arg(format!("echo hello > {}/file", mount.place.display()))).succeeded();
+    assert_eq!(fs::read_to_string(own.join("export/file")).unwrap(), "hello\n");
+    let pid = mount.pid();
+    run(nobody(program).arg("umount").arg(&mount.place)).succeeded();
+    assert!(!mount.is_mounted());
+    assert_gone(pid);
+}
+
+#[test]
+fn two_mounts_see_each_other() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let (one, two) = (world.mount("one", &[]), world.mount("two", &[]));
+    fs::write(one.place.join("file"), "written on one").unwrap();
+    assert_eq!(fs::read_to_string(two.place.join("file")).unwrap(), "written on one");
+    fs::rename(two.place.join("file"), two.place.join("moved")).unwrap();
+    let seen = || fs::read_to_string(one.place.join("moved")).ok();
+    assert_eq!(wait_for(Duration::from_secs(3), seen).as_deref(), Some("written on one"));
+}
