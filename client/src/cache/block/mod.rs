@@ -1,8 +1,8 @@
 //! File content, in blocks.
 //!
-//! A reader gets what is here and claims what is not ([`BlockCache::read`]): whoever wants a block that is
-//! already claimed waits for the same answer. An own write is told when it begins and when it ends
-//! ([`write`]), so that it is seen at once and an answer from before it is not kept.
+//! A reader gets what is here ([`BlockCache::read_if_here`]) and claims what is not ([`BlockCache::read`]):
+//! whoever wants a block that is already claimed waits for the same answer. An own write is told when it
+//! begins and when it ends ([`write`]), so that it is seen at once and an answer from before it is not kept.
 //!
 //! All blocks of a node belong to one change counter. A change of our own moves the counter along with
 //! the blocks; any other counter that shows up empties the node ([`node`]).
@@ -37,6 +37,9 @@ use self::state::{Lookup, State};
 /// Bytes of a block, and of the read request that fetches it.
 pub const BLOCK_BYTES: u64 = 128 * 1024;
 
+/// The share of the cache that may be filled ahead of readers.
+const AHEAD_SHARE: u64 = 2;
+
 /// Blocks of files, within a bound in bytes. Cheap to share.
 #[derive(Clone)]
 pub struct BlockCache {
@@ -46,19 +49,33 @@ pub struct BlockCache {
 struct Shared {
     epochs: Arc<Epochs>,
     state: Mutex<State>,
+    ahead_bytes_max: u64,
     counter: HitCounter,
 }
 
 impl BlockCache {
     pub(super) fn new(epochs: Arc<Epochs>, bytes_max: u64) -> BlockCache {
-        let state = Mutex::new(State::new(bytes_max));
-        BlockCache { shared: Arc::new(Shared { epochs, state, counter: HitCounter::default() }) }
+        let ahead_bytes_max = bytes_max / AHEAD_SHARE;
+        let state = Mutex::new(State::new(bytes_max, ahead_bytes_max));
+        let counter = HitCounter::default();
+        BlockCache { shared: Arc::new(Shared { epochs, state, ahead_bytes_max, counter }) }
     }
 
-    /// Reads. `done` gets the bytes, fewer than asked for only at the end of the file, as soon as all are
-    /// here: before this returns if they already are. The fills returned are the caller's to fetch, one
-    /// request each; those that others fetch are waited for. `done` is called without any lock held, on
-    /// the thread that brings the last block.
+    /// The bytes of a read, fewer than asked for only at the end of the file, if they are all here.
+    pub fn read_if_here(&self, node: Node, offset: u64, size: usize) -> Option<Slices> {
+        let span = Span::new(offset, size);
+        let found = self.shared.state.lock().read(node, span);
+        let block_count = span.blocks().count();
+        match found {
+            Some(_) => self.shared.counter.add(block_count, 0),
+            None => self.shared.counter.add(0, block_count),
+        }
+        found
+    }
+
+    /// Reads what was not here. `done` gets the bytes as soon as all blocks are. The fills returned are the
+    /// caller's to fetch, one request each; those that others fetch are waited for. `done` is called without
+    /// any lock held, on the thread that brings the last block, before this returns if that came meanwhile.
     ///
     /// A fill must not fail because the program that caused it gave up: others may be waiting by then.
     pub fn read(
@@ -72,7 +89,6 @@ impl BlockCache {
         let mut state = self.shared.state.lock();
         if let Some(slices) = state.read(node, span) {
             drop(state);
-            self.count_blocks(span, 0);
             done(Ok(slices));
             return Vec::new();
         }
@@ -90,19 +106,10 @@ impl BlockCache {
             }
         }
         drop(state);
-        self.count_blocks(span, fills.len());
         for (index, bytes) in here {
             gathering.arrived(index, Ok(bytes));
         }
         fills
-    }
-
-    /// The bytes of a read, if all of them are here.
-    pub fn read_if_here(&self, node: Node, offset: u64, size: usize) -> Option<Slices> {
-        let span = Span::new(offset, size);
-        let slices = self.shared.state.lock().read(node, span)?;
-        self.count_blocks(span, 0);
-        Some(slices)
     }
 
     /// Claims blocks that are likely to be read soon. Some may be left out: those that are here or claimed
@@ -120,7 +127,7 @@ impl BlockCache {
 
     /// Most bytes that can be read ahead of all readers together.
     pub fn prefetch_bytes_max(&self) -> u64 {
-        self.shared.state.lock().ahead_bytes_max()
+        self.shared.ahead_bytes_max
     }
 
     /// Keeps the whole content of a small file that came with another answer; the token is from before
@@ -181,7 +188,7 @@ impl BlockCache {
         drop(gone);
     }
 
-    /// Blocks that were here or already under way, and those that had to be fetched for a reader.
+    /// Blocks that were here when a program read them, and those that were not.
     pub fn count(&self) -> HitCount {
         self.shared.counter.read()
     }
@@ -189,9 +196,5 @@ impl BlockCache {
     /// Bytes held.
     pub fn bytes(&self) -> u64 {
         self.shared.state.lock().bytes()
-    }
-
-    fn count_blocks(&self, span: Span, missing: usize) {
-        self.shared.counter.add(span.blocks().count() - missing, missing);
     }
 }

@@ -123,7 +123,10 @@ impl NodeBlocks {
                 Verdict::Keep
             }
             Some(_) if !self.writes.is_empty() && self.early.len() < EARLY_MAX => {
-                self.early.push((before, after));
+                // A change may be told twice, by the write's own end and by its attributes.
+                if !self.early.contains(&(before, after)) {
+                    self.early.push((before, after));
+                }
                 Verdict::Keep
             }
             None | Some(_) => {

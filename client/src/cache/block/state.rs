@@ -14,8 +14,6 @@ use super::flight::{COPIED_BYTES_MAX, Flight};
 use super::node::{NodeBlocks, Verdict};
 use super::slices::{Slices, Span, block_range};
 
-/// The share of the cache that may be filled ahead of readers.
-const AHEAD_SHARE: u64 = 2;
 /// What was read ahead is given up when as many blocks were read since as the cache has room for, times this.
 const STALE_TURNS: u64 = 2;
 
@@ -41,28 +39,26 @@ pub(super) struct State {
     ahead_in_flight: u64,
     read_count: u64,
     bytes_max: u64,
+    ahead_bytes_max: u64,
     pub(super) last_write: u64,
 }
 
 impl State {
-    pub(super) fn new(bytes_max: u64) -> State {
+    pub(super) fn new(bytes_max: u64, ahead_bytes_max: u64) -> State {
         State {
             nodes: HashMap::new(),
             used: WeightedLru::new(bytes_max),
-            ahead: WeightedLru::new(bytes_max / AHEAD_SHARE),
+            ahead: WeightedLru::new(ahead_bytes_max),
             ahead_in_flight: 0,
             read_count: 0,
             bytes_max,
+            ahead_bytes_max,
             last_write: 0,
         }
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.used.bytes() + self.ahead.bytes()
-    }
-
-    pub(super) fn ahead_bytes_max(&self) -> u64 {
-        self.bytes_max / AHEAD_SHARE
     }
 
     /// The bytes of a span, if all its blocks up to the file's end are here.
@@ -117,7 +113,7 @@ impl State {
 
     /// Whether one more block may be read ahead, if need be in the place of one that nobody seems to want.
     pub(super) fn make_room_ahead(&mut self) -> bool {
-        let room_bytes = self.ahead_bytes_max().saturating_sub(self.ahead_in_flight * CHARGED_BYTES);
+        let room_bytes = self.ahead_bytes_max.saturating_sub(self.ahead_in_flight * CHARGED_BYTES);
         let stale_after = STALE_TURNS * self.bytes_max / BLOCK_BYTES;
         while self.ahead.bytes() + CHARGED_BYTES > room_bytes {
             let stale = self.ahead.peek_lru().is_some_and(|(_, at)| self.read_count - at > stale_after);

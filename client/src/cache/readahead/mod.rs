@@ -33,6 +33,7 @@ pub struct Readahead {
     streams: Vec<Stream>,
     stride: Stride,
     read_count: u64,
+    in_order: bool,
 }
 
 /// A reader that goes through the file in order.
@@ -77,13 +78,22 @@ impl Readahead {
             stream.seen_at = self.read_count;
             stream.advance(&read);
             self.stride.forget();
+            self.in_order = true;
             return stream.ask(file_bytes, window_bytes_max).into_iter().collect();
         }
+        self.in_order = fills_blocks(&read, file_bytes);
         let mut stream = Stream::starting_with(&read, self.read_count);
         let ahead = stream.ask(file_bytes, window_bytes_max);
         self.replace_oldest(stream);
         let strided = self.stride.on_read(read, file_bytes, window_bytes_max);
+        self.in_order |= self.stride.is_foreseen();
         ahead.into_iter().chain(strided).collect()
+    }
+
+    /// Whether what lies around the last read will be wanted too: then whole blocks are worth fetching, else
+    /// exactly what was asked for.
+    pub fn is_in_order(&self) -> bool {
+        self.in_order
     }
 
     /// A reader who has proven sequential is only given up for lack of any other.
@@ -97,6 +107,13 @@ impl Readahead {
         }
         self.streams.push(stream);
     }
+}
+
+/// Whether whole blocks hold little else than a read that follows no other, or much of it will be wanted:
+/// so at the start of a file, where most programs begin that read it whole.
+fn fills_blocks(read: &Range<u64>, file_bytes: u64) -> bool {
+    let is_edge = |at: u64| at.is_multiple_of(BLOCK_BYTES) || at == file_bytes;
+    read.start == 0 || file_bytes <= BLOCK_BYTES || (is_edge(read.start) && is_edge(read.end))
 }
 
 impl Stream {

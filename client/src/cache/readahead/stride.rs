@@ -25,6 +25,11 @@ impl Stride {
         *self = Stride::default();
     }
 
+    /// Whether the reads to come are known.
+    pub(super) fn is_foreseen(&self) -> bool {
+        self.repeats >= REPEATS_MIN
+    }
+
     /// The blocks of the reads to come, if they can be foreseen. Twice as many as proven so far.
     pub(super) fn on_read(
         &mut self,
@@ -32,7 +37,7 @@ impl Stride {
         file_bytes: u64,
         window_bytes_max: u64,
     ) -> Vec<Range<u64>> {
-        let distance = self.last.and_then(|last| read.start.checked_signed_diff(last)).unwrap_or(0);
+        let distance = self.last.map_or(0, |last| read.start.wrapping_sub(last) as i64);
         self.last = Some(read.start);
         if distance == 0 || distance != self.distance {
             (self.distance, self.repeats, self.asked) = (distance, 0, 0);
@@ -40,7 +45,7 @@ impl Stride {
         }
         self.repeats = self.repeats.saturating_add(1);
         self.asked = self.asked.saturating_sub(1);
-        if self.repeats < REPEATS_MIN {
+        if !self.is_foreseen() {
             return Vec::new();
         }
         let touched_bytes = blocks_of(&read).count() as u64 * BLOCK_BYTES;
