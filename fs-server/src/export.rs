@@ -1,7 +1,46 @@
 //! The only place that calls the operating system's file system, and never leaves the export's root.
+//!
+//! Whatever is named is named by an open directory and one checked component; symlinks are never followed; what is
+//! no regular file or directory is only ever opened for looking (`O_PATH`).
 
+mod device;
+mod file;
+mod listing;
+mod name;
+mod raw;
+mod set_attr;
+mod stat;
+mod xattr;
+
+use std::ffi::{CStr, CString};
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::NodeId;
+use nearfs_protocol::name::Name;
+use rustix::fs::{Mode, OFlags, ResolveFlags, StatxFlags};
+
+use crate::errno::from_os;
+use device::{Device, DeviceNumber, Devices};
+
+pub(crate) use file::{Opening, Patience, Spread};
+pub(crate) use listing::Listed;
+pub(crate) use raw::FileHandle;
+pub(crate) use set_attr::Reached;
+pub(crate) use xattr::{XattrName, XattrRights};
+
+/// For looking only; a symlink is opened itself.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory on disk, and what lies below it.
+pub(crate) struct Export {
+    root: OwnedFd,
+    devices: Devices,
+    /// Whether the process may find nodes by their file handles.
+    by_handle: bool,
+}
 
 /// Why a directory cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -20,4 +59,88 @@ pub enum OpenError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl Export {
+    /// Opens the directory to serve. Symlinks on the way to it are the owner's and are followed.
+    pub(crate) fn open(directory: &Path) -> Result<Export, OpenError> {
+        let refused = |error: rustix::io::Errno| match error {
+            rustix::io::Errno::NOENT => OpenError::Missing(directory.to_owned()),
+            rustix::io::Errno::NOTDIR => OpenError::NotADirectory(directory.to_owned()),
+            other => OpenError::Refused { directory: directory.to_owned(), source: other.into() },
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(refused)?;
+        let stat = rustix::fs::statx(&root, c"", rustix::fs::AtFlags::EMPTY_PATH, StatxFlags::INO);
+        let stat = stat.map_err(refused)?;
+        let devices =
+            Devices::new((stat.stx_dev_major, stat.stx_dev_minor), root.as_fd()).map_err(refused)?;
+        let by_handle =
+            FileHandle::of(root.as_fd(), c"").and_then(|handle| handle.open(root.as_fd())).is_ok();
+        Ok(Export { root, devices, by_handle })
+    }
+
+    /// Walks down from the root, a directory at a time.
+    ///
+    /// Errors: `ENOENT`; `ENOTDIR` or `ELOOP` for a symlink on the way.
+    pub(crate) fn descend(&self, path: &[Name]) -> Result<OwnedFd, Errno> {
+        let mut directory = rustix::io::fcntl_dupfd_cloexec(&self.root, 0).map_err(from_os)?;
+        for name in path {
+            directory = rustix::fs::openat2(
+                &directory,
+                name.as_bytes(),
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+            )
+            .map_err(from_os)?;
+        }
+        Ok(directory)
+    }
+
+    /// The id of a node that is on a device and has an inode number there.
+    pub(crate) fn fold(&self, number: DeviceNumber, device: Device, ino: u64) -> Result<NodeId, Errno> {
+        self.devices.fold(number, device, ino).map_err(from_os)
+    }
+
+    /// Opens a name for looking.
+    pub(crate) fn open_path(&self, directory: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(directory, name, LOOK, Mode::empty()).map_err(from_os)
+    }
+
+    /// What finds the node again without a name, if the process may use it.
+    pub(crate) fn handle_of(&self, fd: BorrowedFd<'_>) -> Option<FileHandle> {
+        if !self.by_handle {
+            return None;
+        }
+        FileHandle::of(fd, c"").ok()
+    }
+
+    /// Opens a node of the root's file system by its handle, for looking.
+    pub(crate) fn open_handle(&self, handle: &FileHandle) -> Result<OwnedFd, Errno> {
+        handle.open(self.root.as_fd()).map_err(from_os)
+    }
+}
+
+/// A name as system calls take it. Names have no NUL, so that this does not fail.
+pub(crate) fn c_name(name: &Name) -> Result<CString, Errno> {
+    CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+/// The path that leads to an open node, whatever its name is by now (proc(5)): for calls that refuse descriptors
+/// opened for looking.
+fn proc_path(fd: BorrowedFd<'_>) -> CString {
+    let mut path = Vec::with_capacity(32);
+    path.extend_from_slice(b"/proc/self/fd/");
+    path.extend_from_slice(rustix::path::DecInt::from_fd(fd).as_bytes());
+    debug_assert!(fd.as_raw_fd() >= 0);
+    CString::new(path).unwrap_or_default()
+}
+
+/// Spreads a number over all its bits, each input to another output (splitmix64).
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

@@ -1,0 +1,105 @@
+//! The files that a session has open.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::{Fh, Node, NodeId};
+use nearfs_protocol::message::WriteSync;
+use parking_lot::RwLock;
+
+use crate::descriptor::Slot;
+use crate::export::Opening;
+use crate::node::IdHash;
+
+/// An open file. Has one descriptor from open to release, because an error of delayed writing is told only through
+/// descriptors that were open when it happened (fsync(2)).
+pub(crate) struct OpenFile {
+    fd: OwnedFd,
+    pub(crate) node: Node,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// What each write must bring to stable storage.
+    pub(crate) sync: WriteSync,
+    /// Whether its file system cannot tell what is in memory: then it is one that is always quick.
+    pub(crate) always_cached: AtomicBool,
+    _slot: Slot,
+}
+
+/// The open files of a session.
+#[derive(Default)]
+pub(crate) struct OpenFiles {
+    last: AtomicU64,
+    open: RwLock<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    files: HashMap<Fh, Arc<OpenFile>>,
+    /// Some open file of each node, by which one without a name is still reached.
+    of_node: HashMap<NodeId, Vec<Fh>, IdHash>,
+}
+
+impl OpenFile {
+    pub(crate) fn new(fd: OwnedFd, node: Node, opening: Opening, slot: Slot) -> OpenFile {
+        let Opening { readable, writable, sync, .. } = opening;
+        OpenFile { fd, node, readable, writable, sync, always_cached: AtomicBool::new(false), _slot: slot }
+    }
+}
+
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl OpenFiles {
+    /// Takes up an open file. Numbers are never used again within a session.
+    pub(crate) fn insert(&self, file: Arc<OpenFile>) -> Fh {
+        let fh = Fh(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        let mut open = self.open.write();
+        open.of_node.entry(file.node.id).or_default().push(fh);
+        open.files.insert(fh, file);
+        fh
+    }
+
+    /// An open file.
+    ///
+    /// Errors: `EBADF` if it is not open.
+    pub(crate) fn get(&self, fh: Fh) -> Result<Arc<OpenFile>, Errno> {
+        self.open.read().files.get(&fh).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// Some open file of a node.
+    pub(crate) fn of_node(&self, node: Node) -> Option<Arc<OpenFile>> {
+        let open = self.open.read();
+        let open_of_node = open.of_node.get(&node.id)?.iter();
+        open_of_node.filter_map(|fh| open.files.get(fh)).find(|file| file.node == node).cloned()
+    }
+
+    /// Closes a file; it stays open for those who are using it.
+    pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<OpenFile>> {
+        let mut open = self.open.write();
+        let file = open.files.remove(&fh)?;
+        if let Some(others) = open.of_node.get_mut(&file.node.id) {
+            others.retain(|&other| other != fh);
+            if others.is_empty() {
+                open.of_node.remove(&file.node.id);
+            }
+        }
+        Some(file)
+    }
+
+    /// Closes all.
+    pub(crate) fn clear(&self) {
+        let closed = std::mem::take(&mut *self.open.write());
+        drop(closed);
+    }
+
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.read().files.len()
+    }
+}

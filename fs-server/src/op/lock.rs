@@ -1,0 +1,33 @@
+//! Locks on files.
+
+use nearfs_protocol::attr::{Lock, LockKind};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::{Fh, RequestId};
+use nearfs_protocol::message::Reply;
+
+use super::{Outcome, Stop};
+use crate::dispatch::SessionFiles;
+use crate::lock;
+
+impl SessionFiles {
+    pub(crate) fn get_lock(&self, fh: Fh, lock: &Lock) -> Outcome {
+        let file = self.files.get(fh)?;
+        check(lock)?;
+        Ok(Reply::Lock(self.tree.locks.conflict(file.node.id, self.session, lock)).into())
+    }
+
+    pub(crate) fn set_lock(&self, id: RequestId, fh: Fh, lock: &Lock, wait: bool) -> Outcome {
+        let file = self.files.get(fh)?;
+        check(lock)?;
+        let waits = wait && lock.kind != LockKind::Unlock;
+        let wait = waits.then_some((self.session, id));
+        match self.tree.locks.set(file.node.id, self.session, lock, wait)? {
+            lock::Outcome::Set => Ok(Reply::Done.into()),
+            lock::Outcome::Waits => Err(Stop::Waits(file.node.id, *lock)),
+        }
+    }
+}
+
+fn check(lock: &Lock) -> Result<(), Errno> {
+    if lock.start <= lock.end { Ok(()) } else { Err(Errno::EINVAL) }
+}

@@ -1,0 +1,57 @@
+//! Names to nodes, and back to forgotten.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nearfs_protocol::attr::FileKind;
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::Node;
+use nearfs_protocol::limits::BATCH_ITEMS_MAX;
+use nearfs_protocol::message::{AlsoOpen, Reply};
+use nearfs_protocol::name::Name;
+
+use super::Outcome;
+use super::open::Opened;
+use crate::dispatch::SessionFiles;
+use crate::export::{Opening, c_name};
+use crate::tree::named;
+
+impl SessionFiles {
+    pub(crate) fn lookup(
+        self: &Arc<Self>,
+        parent: Node,
+        name: &Name,
+        also_open: Option<AlsoOpen>,
+    ) -> Outcome {
+        let directory = self.reach(parent)?;
+        let fd = self.tree.export.open_path(&directory, &c_name(name)?)?;
+        let attr = self.tree.export.attr(&fd)?;
+        self.count(&attr, named(parent.id, name));
+        self.tree.hold(attr.node, fd);
+        if let Some(AlsoOpen { content_bytes_max }) = also_open
+            && attr.kind == FileKind::File
+            && let Ok((fd, attr)) = self.open_by_name((directory.as_fd(), name), attr.node, Opening::READ)
+            && let Ok(slot) = self.tree.slot_for_file()
+        {
+            let opened = Opened::new(fd, attr, Opening::READ, slot);
+            return self.answer_opened(opened, content_bytes_max, |attr, fh, whole| Reply::Entry {
+                attr,
+                fh: Some(fh),
+                whole,
+            });
+        }
+        Ok(Reply::Entry { attr, fh: None, whole: false }.into())
+    }
+
+    pub(crate) fn forget(&self, nodes: &[(Node, u64)]) -> Outcome {
+        if nodes.len() > BATCH_ITEMS_MAX {
+            return Err(Errno::EINVAL.into());
+        }
+        for &(node, lookups) in nodes.iter().filter(|(node, _)| *node != self.root) {
+            if self.known.forget(node, lookups) {
+                self.tree.nodes.forget(node);
+            }
+        }
+        Ok(Reply::Done.into())
+    }
+}

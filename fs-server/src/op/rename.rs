@@ -1,0 +1,38 @@
+//! Names that move.
+
+use std::os::fd::AsFd;
+
+use nearfs_protocol::id::Node;
+use nearfs_protocol::message::{RenameMode, Reply};
+use nearfs_protocol::name::Name;
+
+use super::{At, Outcome};
+use crate::dispatch::SessionFiles;
+use crate::export::c_name;
+
+impl SessionFiles {
+    pub(crate) fn rename(
+        &self,
+        (parent, name): (Node, &Name),
+        (new_parent, new_name): (Node, &Name),
+        mode: RenameMode,
+    ) -> Outcome {
+        let (from, to) = (self.reach(parent)?, self.reach(new_parent)?);
+        let (c_name, new_c_name) = (c_name(name)?, c_name(new_name)?);
+        self.tree.export.rename((from.as_fd(), &c_name), (to.as_fd(), &new_c_name), mode)?;
+        self.note_place(&to, new_parent, new_name);
+        match mode {
+            RenameMode::Replace | RenameMode::NoReplace => {}
+            RenameMode::Exchange => self.note_place(&from, parent, name),
+        }
+        Ok(Reply::Done.into())
+    }
+
+    /// Remembers under which name a node is found, whichever session knows it. If that fails it is found the longer way.
+    fn note_place(&self, directory: &At, parent: Node, name: &Name) {
+        let attr = c_name(name).and_then(|c_name| self.tree.export.attr_of(directory, &c_name));
+        if let Ok(attr) = attr {
+            self.tree.nodes.moved(attr.node, parent.id, name);
+        }
+    }
+}
