@@ -280,6 +280,49 @@ fn mount_calls_the_helper_and_can_remount() {
     run(Command::new(&helper).arg("far:/").arg("/nowhere").args(["-o", "frob"])).refused(2, "frob");
 }
 
+/// In a mount namespace of its own, where a copy of /sbin has the helpers that `scripts/install` puts there.
+#[test]
+fn mount_and_fstab_work_once_installed() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let helpers = world.place("helpers");
+    for name in ["mount.nearfs", "mount.fuse.nearfs"] {
+        symlink(env!("CARGO_BIN_EXE_nearfs"), helpers.join(name)).unwrap();
+    }
+    let place = world.place("mnt");
+    let fstab = world.directory.path().join("fstab");
+    let line =
+        format!("{} {} nearfs noauto,user,_netdev,nofail,noatime 0 0\n", world.source(), place.display());
+    fs::write(&fstab, line).unwrap();
+    let script = r#"
+        sbin=$(readlink -f /sbin)
+        mount -t overlay -o "lowerdir=$HELPERS:$sbin" overlay "$sbin" || { echo "no overlay"; exit 0; }
+        set -e
+        mount -t nearfs "$SOURCE" "$PLACE" -o noexec
+        echo one > "$PLACE/file"
+        mount -o remount,ro "$PLACE"
+        if echo two > "$PLACE/file"; then echo "a read-only mount was written to"; exit 1; fi 2> /dev/null
+        mount -o remount,rw "$PLACE"
+        echo three > "$PLACE/file"
+        grep -q " $PLACE fuse.nearfs rw,nosuid,nodev,noexec" /proc/mounts
+        umount "$PLACE"
+        mount -T "$FSTAB" "$PLACE"
+        cat "$PLACE/file"
+        umount "$PLACE"
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]);
+    command.env("HELPERS", helpers).env("SOURCE", world.source()).env("PLACE", place).env("FSTAB", fstab);
+    let ended = run(&mut command).succeeded();
+    if ended.out == "no overlay\n" {
+        eprintln!("SKIPPED: this kernel has no overlay file system to put mount helpers into /sbin with");
+        return;
+    }
+    assert_eq!(ended.out, "three\n");
+}
+
 #[test]
 fn a_user_mounts_through_fusermount() {
     if !can_mount() {

@@ -450,20 +450,21 @@ impl Filesystem for NearFs {
         guarded("copy_file_range", || {
             // The answer has 32 bits for the size, so that a longer copy is asked for in parts.
             let length = length.min(u64::from(u32::MAX));
-            let (from, to) = ((ino_in.0, fh_in.0, offset_in), (ino_out.0, fh_out.0, offset_out));
+            let (from, from_fh, to, to_fh) = (ino_in.0, fh_in.0, ino_out.0, fh_out.0);
+            let done = move |copied| match copied {
+                Ok(size) => reply.written(u32::try_from(size).unwrap_or(u32::MAX)),
+                Err(errno) => reply.error(convert::errno(errno)),
+            };
             self.vfs.copy_file_range(
                 caller(req),
-                from.0,
-                from.1,
-                from.2,
-                to.0,
-                to.1,
-                to.2,
+                from,
+                from_fh,
+                offset_in,
+                to,
+                to_fh,
+                offset_out,
                 length,
-                move |copied| match copied {
-                    Ok(size) => reply.written(u32::try_from(size).unwrap_or(u32::MAX)),
-                    Err(errno) => reply.error(convert::errno(errno)),
-                },
+                done,
             );
         });
     }

@@ -27,7 +27,7 @@ pub fn can_mount() -> bool {
     can
 }
 
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
