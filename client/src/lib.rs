@@ -9,6 +9,7 @@ pub mod cache;
 pub mod config;
 pub mod error;
 mod files;
+mod foresight;
 pub mod identity;
 mod nodes;
 mod rpc;

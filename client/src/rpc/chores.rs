@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nearfs_protocol::id::Node;
 use nearfs_protocol::limits::BATCH_ITEMS_MAX;
 use nearfs_protocol::message::{Caller, ReleasedFile, Request};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::rpc::{Ask, Patience, Rpc};
 
@@ -28,10 +28,11 @@ pub(super) struct Chores {
     something: Condvar,
 }
 
-/// Bounded by the requests in flight (jobs) and by the batch sizes above.
+/// Bounded by the requests in flight (jobs), by those who set a timer (one each), and by the batch sizes above.
 #[derive(Default)]
 struct Collected {
     jobs: VecDeque<Job>,
+    timed: Vec<(Instant, Job)>,
     forgets: Vec<(Node, u64)>,
     releases: Vec<ReleasedFile>,
     join: bool,
@@ -41,6 +42,11 @@ struct Collected {
 impl Chores {
     pub(super) fn defer(&self, job: Job) {
         self.collected.lock().jobs.push_back(job);
+        self.something.notify_one();
+    }
+
+    pub(super) fn later(&self, at: Instant, job: Job) {
+        self.collected.lock().timed.push((at, job));
         self.something.notify_one();
     }
 
@@ -79,29 +85,35 @@ impl Chores {
     }
 }
 
+impl Collected {
+    /// What is to be done at once, or is due.
+    fn next_job(&mut self, now: Instant) -> Option<Job> {
+        let due = |timed: &[(Instant, Job)]| timed.iter().position(|(at, _)| *at <= now);
+        self.jobs.pop_front().or_else(|| Some(self.timed.swap_remove(due(&self.timed)?).1))
+    }
+
+    fn is_collecting(&self) -> bool {
+        !(self.forgets.is_empty() && self.releases.is_empty())
+    }
+}
+
 impl Rpc {
     /// The chores' thread: until the session is closed.
     pub(super) fn run_chores(self: &Arc<Self>) {
         let mut collected = self.chores.collected.lock();
         while !collected.closed {
-            if let Some(job) = collected.jobs.pop_front() {
-                drop(collected);
-                job();
+            if let Some(job) = collected.next_job(Instant::now()) {
+                MutexGuard::unlocked(&mut collected, job);
             } else if std::mem::take(&mut collected.join) {
-                drop(collected);
-                self.join();
-            } else if collected.forgets.is_empty() && collected.releases.is_empty() {
-                self.chores.something.wait(&mut collected);
-                continue;
-            } else {
-                let woken = !self.chores.something.wait_for(&mut collected, COLLECT_TIME_MAX).timed_out();
-                if woken {
-                    continue;
+                MutexGuard::unlocked(&mut collected, || self.join());
+            } else if !collected.is_collecting() {
+                match collected.timed.iter().map(|(at, _)| *at).min() {
+                    Some(at) => drop(self.chores.something.wait_until(&mut collected, at)),
+                    None => self.chores.something.wait(&mut collected),
                 }
-                drop(collected);
-                self.send_batches();
+            } else if self.chores.something.wait_for(&mut collected, COLLECT_TIME_MAX).timed_out() {
+                MutexGuard::unlocked(&mut collected, || self.send_batches());
             }
-            collected = self.chores.collected.lock();
         }
     }
 

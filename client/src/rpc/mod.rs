@@ -179,6 +179,11 @@ impl Rpc {
         self.chores.defer(job);
     }
 
+    /// The same after a while.
+    pub(crate) fn later(&self, after: Duration, job: Box<dyn FnOnce() + Send>) {
+        self.chores.later(Instant::now() + after, job);
+    }
+
     /// Gives lookup counts back to the server, some time soon.
     pub(crate) fn batch_forget(&self, node: Node, count: u64) {
         if self.chores.forget(node, count) {

@@ -32,6 +32,7 @@ use crate::cache::{Cache, FillToken, TrustTimes};
 use crate::config::{TRUST_MAX, VfsConfig};
 use crate::error::ConnectError;
 use crate::files::Files;
+use crate::foresight::Foresight;
 use crate::identity::{Caller, Ids};
 use crate::nodes::Nodes;
 use crate::rpc::{Ask, Outcome, Patience, Rpc};
@@ -49,6 +50,7 @@ pub struct Vfs {
     pub(crate) files: Files,
     pub(crate) cache: Cache,
     pub(crate) locked: Locked,
+    pub(crate) foresight: Foresight,
     /// How much reading ahead the link is worth.
     pub(crate) link: LinkEstimate,
     welcome: Welcome,
@@ -80,6 +82,7 @@ impl Vfs {
             files: Files::default(),
             cache: Cache::new(CacheLimits::from_cache_bytes(config.cache_bytes), trust_times(&config)),
             locked: Locked::default(),
+            foresight: Foresight::default(),
             link: LinkEstimate::new(),
             welcome,
             config,

@@ -33,10 +33,12 @@ impl Vfs {
         let token = self.cache.begin_fill();
         let parent_change = self.cache.attrs.last_change(parent);
         let vfs = Arc::clone(self);
-        let request = Request::Lookup { parent, name: name.clone(), also_open: None };
+        let also_open = self.wanted_with_lookup(parent);
+        let request = Request::Lookup { parent, name: name.clone(), also_open };
         self.call(caller, parent, request, move |outcome| {
             let now = Instant::now();
             let place = (parent, &name);
+            let outcome = vfs.keep_opened(token, caller, parent, outcome);
             done(match outcome {
                 Err(Errno::ENOENT) => Ok(Lookup::Absent {
                     ttl: vfs.cache.fill_name(token, place, parent_change, Dentry::Absent, now),

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nearfs_protocol::attr::Attr;
+use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node};
 use nearfs_protocol::limits::INLINE_BYTES_MAX;
-use nearfs_protocol::message::{ReleasedFile, Reply, Request};
+use nearfs_protocol::message::{AlsoOpen, ReleasedFile, Reply, Request};
+use nearfs_protocol::version::Features;
 use nearfs_transport::pool::Payload;
 use parking_lot::Mutex;
 
 use crate::cache::FillToken;
 use crate::cache::readahead::Readahead;
 use crate::files::OpenFile;
+use crate::foresight::OPENED_AHEAD_TIME_MAX;
 use crate::identity::Caller;
+use crate::rpc::Outcome;
 use crate::vfs::types::{Entry, Opened};
 use crate::vfs::{Vfs, tri, unexpected};
 
@@ -29,6 +32,13 @@ impl Vfs {
         done: impl FnOnce(Result<Opened, Errno>) + Send + 'static,
     ) {
         let node = tri!(self.nodes.node(ino), done);
+        self.foresight.opened(node);
+        if is_plain_read(flags)
+            && let Some(ahead) = self.foresight.take(caller, node, Instant::now())
+        {
+            let token = self.cache.begin_fill();
+            return done(Ok(self.opened(token, ahead.fh, flags, &ahead.attr, None)));
+        }
         let content_bytes_max = self.wanted_content_bytes(node, flags);
         let token = self.cache.begin_fill();
         let vfs = Arc::clone(self);
@@ -132,6 +142,53 @@ impl Vfs {
         Opened { fh: self.files.add(file), keep_cache, direct_io, cache_dir: false }
     }
 
+    /// What a lookup shall bring beyond the name, where it is likely to be followed by an open.
+    pub(crate) fn wanted_with_lookup(&self, parent: Node) -> Option<AlsoOpen> {
+        let wanted = self.config.cache_bytes > 0
+            && self.welcome.features.contains(Features::LOOKUP_OPEN)
+            && self.foresight.expects_open(parent);
+        wanted.then_some(AlsoOpen { content_bytes_max: INLINE_BYTES_MAX as u32 })
+    }
+
+    /// Keeps the file that a lookup opened for the program that is about to open it.
+    pub(crate) fn keep_opened(
+        self: &Arc<Self>,
+        token: FillToken,
+        caller: Caller,
+        parent: Node,
+        outcome: Outcome,
+    ) -> Outcome {
+        let Ok((Reply::Entry { attr, fh, whole }, content)) = &outcome else { return outcome };
+        if attr.kind == FileKind::File {
+            self.foresight.found(parent, attr.node);
+        }
+        let Some(fh) = *fh else { return outcome };
+        if *whole {
+            self.cache.blocks.fill_whole(token, attr.node, attr.change, content);
+        }
+        let was_idle = self.foresight.is_idle();
+        if let Some(gone) = self.foresight.keep(caller, fh, *attr, Instant::now()) {
+            self.released(ReleasedFile { fh: gone, flock_owner: None }, false);
+        }
+        if was_idle {
+            self.close_unused_later();
+        }
+        outcome
+    }
+
+    fn close_unused_later(self: &Arc<Self>) {
+        let vfs = Arc::clone(self);
+        let job = move || {
+            for fh in vfs.foresight.unused(Instant::now()) {
+                vfs.released(ReleasedFile { fh, flock_owner: None }, false);
+            }
+            if !vfs.foresight.is_idle() {
+                vfs.close_unused_later();
+            }
+        };
+        self.rpc.later(OPENED_AHEAD_TIME_MAX, Box::new(job));
+    }
+
     /// How much content shall come along with an open: that of a small file which is not here already.
     fn wanted_content_bytes(&self, node: Node, flags: i32) -> u32 {
         let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
@@ -144,3 +201,17 @@ impl Vfs {
         if attr.size == 0 || large || here { 0 } else { INLINE_BYTES_MAX as u32 }
     }
 }
+
+/// Whether these flags ask for nothing but to read.
+fn is_plain_read(flags: i32) -> bool {
+    const HARMLESS: i32 = libc::O_CLOEXEC
+        | libc::O_LARGEFILE
+        | libc::O_NOFOLLOW
+        | libc::O_NOCTTY
+        | libc::O_NONBLOCK
+        | KERNELS_LARGEFILE;
+    flags & !HARMLESS == libc::O_RDONLY
+}
+
+/// The kernel's `O_LARGEFILE`, which the C library defines as 0 on 64-bit machines.
+const KERNELS_LARGEFILE: i32 = 0o100000;

@@ -40,7 +40,8 @@ impl Vfs {
             let written = vfs.written(token, outcome).and_then(|written| {
                 let size = usize::try_from(written.size).map_err(|_| Errno::EIO)?;
                 let content = content.get(..size).ok_or(Errno::EIO)?;
-                writing.finish(written.offset, content, written.before, written.attr.change);
+                let Written { offset, before, attr, .. } = &written;
+                writing.finish(*offset, content, *before, attr.change, attr.size);
                 Ok(written)
             });
             if let Ok(Written { offset: landed, size, .. }) = &written

@@ -1,0 +1,158 @@
+//! Files that are opened before the program asks: where lookups are followed by opens, a lookup opens the
+//! file as well and brings its content, so that reading a small file costs one round trip.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use nearfs_protocol::attr::Attr;
+use nearfs_protocol::id::{Fh, Node};
+use parking_lot::Mutex;
+
+use crate::identity::Caller;
+
+/// How long a file that was opened ahead may be handed to a program: for an open that follows its lookup at once,
+/// as in every open(2), and not for a later one, which must see what was written in between.
+pub(crate) const OPENED_AHEAD_TIME_MAX: Duration = Duration::from_millis(100);
+/// Most files that are open ahead at a time.
+const OPENED_AHEAD_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
+/// Directories, and recent lookups, whose habits are remembered.
+const HABITS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// A directory gains this much with an open that follows a lookup, loses one with each lookup, and is one
+/// whose lookups open from the threshold on.
+const GAIN: u8 = 3;
+const SCORE_MAX: u8 = 12;
+const THRESHOLD: u8 = 4;
+
+/// A file that the server opened together with its lookup.
+#[derive(Debug)]
+pub(crate) struct OpenedAhead {
+    pub(crate) fh: Fh,
+    pub(crate) attr: Attr,
+    caller: (u32, u32),
+    at: Instant,
+}
+
+/// What is expected, and what was done for it.
+#[derive(Debug)]
+pub(crate) struct Foresight {
+    habits: Mutex<Habits>,
+    opened: Mutex<LruCache<Node, OpenedAhead>>,
+}
+
+#[derive(Debug)]
+struct Habits {
+    /// In which directory a file was found.
+    found_in: LruCache<Node, Node>,
+    score: LruCache<Node, u8>,
+}
+
+impl Default for Foresight {
+    fn default() -> Self {
+        let habits = Habits { found_in: LruCache::new(HABITS_MAX), score: LruCache::new(HABITS_MAX) };
+        Foresight { habits: Mutex::new(habits), opened: Mutex::new(LruCache::new(OPENED_AHEAD_MAX)) }
+    }
+}
+
+impl Foresight {
+    /// Whether a lookup in this directory is likely to be followed by an open.
+    pub(crate) fn expects_open(&self, parent: Node) -> bool {
+        self.habits.lock().score.peek(&parent).is_some_and(|&score| score >= THRESHOLD)
+    }
+
+    /// A file was looked up.
+    pub(crate) fn found(&self, parent: Node, file: Node) {
+        let mut habits = self.habits.lock();
+        habits.found_in.put(file, parent);
+        let score = habits.score.get_or_insert_mut(parent, || 0);
+        *score = score.saturating_sub(1);
+    }
+
+    /// A file was opened.
+    pub(crate) fn opened(&self, file: Node) {
+        let mut habits = self.habits.lock();
+        if let Some(parent) = habits.found_in.pop(&file) {
+            let score = habits.score.get_or_insert_mut(parent, || 0);
+            *score = (*score + GAIN).min(SCORE_MAX);
+        }
+    }
+
+    /// Keeps a file that was opened ahead. Returns the one that had to go for it.
+    pub(crate) fn keep(&self, caller: Caller, fh: Fh, attr: Attr, now: Instant) -> Option<Fh> {
+        let opened = OpenedAhead { fh, attr, caller: (caller.uid, caller.gid), at: now };
+        self.opened.lock().push(attr.node, opened).map(|(_, gone)| gone.fh)
+    }
+
+    /// Hands a file that was opened ahead to the program that opens it, if that was just now and for the same user.
+    pub(crate) fn take(&self, caller: Caller, node: Node, now: Instant) -> Option<OpenedAhead> {
+        let mut opened = self.opened.lock();
+        let fits = |kept: &OpenedAhead| {
+            kept.caller == (caller.uid, caller.gid) && now.duration_since(kept.at) < OPENED_AHEAD_TIME_MAX
+        };
+        if !opened.peek(&node).is_some_and(fits) {
+            return None;
+        }
+        opened.pop(&node)
+    }
+
+    /// Files that nobody opened in time, to be closed.
+    pub(crate) fn unused(&self, now: Instant) -> Vec<Fh> {
+        let mut opened = self.opened.lock();
+        let mut unused = Vec::new();
+        while let Some((_, oldest)) = opened.peek_lru()
+            && now.duration_since(oldest.at) >= OPENED_AHEAD_TIME_MAX
+            && let Some((_, gone)) = opened.pop_lru()
+        {
+            unused.push(gone.fh);
+        }
+        unused
+    }
+
+    /// Whether files are open ahead.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.opened.lock().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nearfs_protocol::id::{Generation, NodeId};
+
+    use super::*;
+
+    fn node(id: u64) -> Node {
+        Node { id: NodeId(id), generation: Generation(0) }
+    }
+
+    #[test]
+    fn a_directory_whose_files_are_opened_is_expected_to_go_on_so() {
+        let foresight = Foresight::default();
+        for id in 10..13 {
+            assert_eq!(foresight.expects_open(node(1)), id == 12, "{id}");
+            foresight.found(node(1), node(id));
+            foresight.opened(node(id));
+        }
+        for id in 20..40 {
+            foresight.found(node(1), node(id)); // Only looked at.
+        }
+        assert!(!foresight.expects_open(node(1)));
+        assert!(!foresight.expects_open(node(2)));
+    }
+
+    #[test]
+    fn a_file_opened_ahead_goes_to_its_own_user_and_only_at_once() {
+        let foresight = Foresight::default();
+        let (me, other) = (Caller { uid: 1, gid: 1, pid: 9 }, Caller { uid: 2, gid: 1, pid: 9 });
+        let start = Instant::now();
+        let attr = crate::testing::attr(1, 1);
+        assert_eq!(foresight.keep(me, Fh(5), attr, start), None);
+        assert!(foresight.take(other, attr.node, start).is_none());
+        assert!(foresight.take(me, attr.node, start + OPENED_AHEAD_TIME_MAX).is_none());
+        assert!(foresight.unused(start).is_empty());
+        assert_eq!(foresight.unused(start + OPENED_AHEAD_TIME_MAX), [Fh(5)]);
+        assert_eq!(foresight.keep(me, Fh(6), attr, start), None);
+        assert_eq!(foresight.keep(me, Fh(7), attr, start), Some(Fh(6)));
+        assert_eq!(foresight.take(me, attr.node, start).map(|taken| taken.fh), Some(Fh(7)));
+        assert!(foresight.is_idle());
+    }
+}
