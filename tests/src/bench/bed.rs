@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 
 use super::contender::Contender;
+use super::daemon::{run_timed, words};
 use super::fixture::Fixtures;
 use super::load::Load;
 use super::mounted::Mounted;
@@ -75,6 +76,13 @@ impl<'c, 's> Bed<'c, 's> {
         }
     }
 
+    /// A file outside the mount for what a program reads.
+    pub(super) fn write_local(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
+        let path = self.contender.site.state.join(name);
+        fs::write(&path, content)?;
+        Ok(path)
+    }
+
     /// Runs one workload of the loader.
     pub(super) fn load(&self, workload: &str, path: &Path, numbers: &[u64]) -> anyhow::Result<Load> {
         let mut command = self.contender.site.placement.command(sibling("bench-load"));
@@ -83,7 +91,7 @@ impl<'c, 's> Bed<'c, 's> {
         Load::parse(&output)
     }
 
-    /// A program in the placement of this stage, with the scratch directory as its working directory.
+    /// A program in the placement of this stage.
     pub(super) fn program(&self, name: &str) -> Command {
         let mut command = self.contender.site.placement.command(name);
         // What it asks of the configuration of whoever runs the benchmark would be measured, too.
@@ -101,7 +109,7 @@ impl<'c, 's> Bed<'c, 's> {
         let output = self.contender.site.state.join("output");
         let errors = self.contender.site.log("workload");
         command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&errors)?);
-        match super::daemon::run_timed(&mut command, WORKLOAD_TIMEOUT) {
+        match run_timed(&mut command, WORKLOAD_TIMEOUT) {
             Ok(took) => Ok((took.as_secs_f64(), fs::read_to_string(&output)?)),
             Err(error) => {
                 let said = fs::read_to_string(&errors).unwrap_or_default();
@@ -112,7 +120,7 @@ impl<'c, 's> Bed<'c, 's> {
 
     /// Runs a program that must print `lines` lines, so that a system which loses files cannot win by it.
     pub(super) fn time_lines(&self, command: Command, lines: usize) -> anyhow::Result<f64> {
-        let name = format!("{command:?}");
+        let name = words(&command);
         let (seconds, output) = self.time(command)?;
         let printed = output.lines().count();
         ensure!(printed == lines, "{name} printed {printed} lines instead of {lines}");

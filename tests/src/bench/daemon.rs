@@ -30,7 +30,7 @@ impl Daemon {
     pub(super) fn start(mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let log_file = open_log(log)?;
         command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
-        let name = format!("{command:?}");
+        let name = words(&command);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { child, name })
     }
@@ -38,7 +38,7 @@ impl Daemon {
     /// Starts a server and waits until it prints `listening on ADDRESS`; answers the port of that address.
     pub(super) fn start_listening(mut command: Command, log: &Path) -> anyhow::Result<(Self, u16)> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(open_log(log)?);
-        let name = format!("{command:?}");
+        let name = words(&command);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().context("the server has no standard output")?;
         let daemon = Self { child, name };
@@ -111,7 +111,7 @@ impl Drop for Daemon {
 /// # Errors
 /// When it cannot be started, fails, or takes too long.
 pub(super) fn run_timed(command: &mut Command, limit: Duration) -> anyhow::Result<Duration> {
-    let name = format!("{command:?}");
+    let name = words(command);
     let started = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
     // A descriptor, unlike a number, never comes to mean another process.
@@ -132,6 +132,12 @@ pub(super) fn run_timed(command: &mut Command, limit: Duration) -> anyhow::Resul
         bail!("{name} failed: {status}");
     }
     Ok(took)
+}
+
+/// A command as a person would type it, without its environment.
+pub(super) fn words(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 fn listening_port(line: &str) -> Option<u16> {

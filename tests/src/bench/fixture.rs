@@ -112,7 +112,7 @@ impl Fixtures {
         let tree = self.dir.join("work");
         run(Command::new("cp").arg("-a").arg(self.source()).arg(&tree), &[0])?;
         run(git(&tree).args(["init", "-q", "-b", "main"]), &[0])?;
-        run(git(&tree).args(["add", "d000", "d001"]), &[0])?;
+        run(git(&tree).args(["add", "d000/e00"]), &[0])?;
         run(git(&tree).args(["commit", "-qm", "First part"]), &[0])?;
         run(git(&tree).args(["add", "."]), &[0])?;
         run(git(&tree).args(["commit", "-qm", "Second part"]), &[0])?;

@@ -52,18 +52,25 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         report::write(&record, &options.out)?;
     }
     println!("{}", report::markdown(&record));
-    workspace.close(options.keep)
+    workspace.close(options.keep)?;
+    let failed: usize =
+        record.stages.iter().flat_map(|stage| &stage.systems).map(|system| system.failures.len()).sum();
+    anyhow::ensure!(failed == 0, "{failed} figures are missing because a workload failed");
+    Ok(())
 }
 
+/// Systems that cannot be measured here, with the reason.
+type Skipped = BTreeMap<String, String>;
+
 /// The systems that were asked for and are there, and why others are not.
-fn choose(options: &Options) -> anyhow::Result<(Vec<Box<dyn System>>, BTreeMap<String, String>)> {
+fn choose(options: &Options) -> anyhow::Result<(Vec<Box<dyn System>>, Skipped)> {
     let all = system::all();
     if let Some(unknown) =
         options.systems.iter().find(|name| all.iter().all(|system| system.name() != **name))
     {
         anyhow::bail!("no such system: {unknown}");
     }
-    let mut skipped = BTreeMap::new();
+    let mut skipped = Skipped::new();
     let mut chosen = Vec::new();
     for system in all {
         let wanted = options.systems.is_empty() || options.systems.iter().any(|name| name == system.name());

@@ -84,7 +84,7 @@ impl Sizes {
         stat_count: 100,
         opened_count: 100,
         listed_count: 500,
-        source_count: 100,
+        source_count: 60,
         transaction_count: 20,
         random_read_bytes: 16 << 20,
         random_read_count: 100,

@@ -85,3 +85,26 @@ fn peak_memory_bytes(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * KIB)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_count_and_stay_counted_when_they_are_gone() {
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 30 & wait"]).spawn().unwrap();
+        let mut usage = Usage::default();
+        while usage.ticks.len() < 2 {
+            usage.sample(child.id());
+        }
+        let peak_bytes = usage.peak_bytes();
+        assert!(peak_bytes > 0);
+        for process in tree(child.id()) {
+            let pid = rustix::process::Pid::from_raw(process.pid as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        child.wait().unwrap();
+        usage.sample(child.id());
+        assert_eq!((usage.ticks.len(), usage.peak_bytes()), (2, peak_bytes));
+    }
+}

@@ -170,8 +170,9 @@ fn sqlite(bed: Bed) -> anyhow::Result<Figures> {
         script.push_str(&format!("INSERT INTO entry(value) VALUES('value {index}');\n"));
     }
     script.push_str(&format!("SELECT 'row' FROM entry LIMIT {};\n", count + 1));
+    let script = bed.write_local("transactions.sql", &script)?;
     let mut command = bed.program("sqlite3");
-    command.arg("-bail").arg(bed.scratch().join("database")).arg(script);
+    command.arg("-bail").arg(bed.scratch().join("database")).arg(format!(".read {}", script.display()));
     let seconds = bed.time_lines(command, count)?;
     bed.finish()?;
     Ok(vec![("sqlite", count as f64 / seconds)])

@@ -1,9 +1,19 @@
 //! Runs one workload of the benchmark.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use nearfs_tests::bench::load;
 
-fn main() -> anyhow::Result<()> {
-    println!("{}", load::run(&load::Options::parse())?);
-    Ok(())
+fn main() -> ExitCode {
+    match load::run(&load::Options::parse()) {
+        Ok(load) => {
+            println!("{load}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

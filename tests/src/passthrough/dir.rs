@@ -97,3 +97,55 @@ impl DirStream {
         Ok(!self.entries.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &std::path::Path) -> OpenDir {
+        OpenDir::new(std::fs::File::open(path).unwrap().into())
+    }
+
+    #[test]
+    fn a_listing_in_small_parts_has_every_name_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for index in 0..1_000 {
+            std::fs::write(dir.path().join(format!("file{index}")), "").unwrap();
+        }
+        let opened = open(dir.path());
+        let (mut names, mut offset) = (Vec::new(), 0);
+        loop {
+            let before = names.len();
+            let read = opened.read_from(offset, |entry| {
+                let room = names.len() < before + 7;
+                if room {
+                    names.push(entry.name.clone());
+                    offset = entry.next;
+                }
+                room
+            });
+            read.unwrap();
+            if names.len() == before {
+                break;
+            }
+        }
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 1_002);
+    }
+
+    #[test]
+    fn a_listing_can_begin_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = open(dir.path());
+        for _ in 0..2 {
+            let mut count = 0;
+            let read = opened.read_from(0, |_| {
+                count += 1;
+                true
+            });
+            read.unwrap();
+            assert_eq!(count, 2);
+        }
+    }
+}

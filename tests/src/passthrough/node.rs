@@ -128,3 +128,29 @@ impl NodeTable {
 pub(super) fn proc_path(path_fd: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", path_fd.as_raw_fd()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_a_descriptor_is_found_again_under_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = NodeTable::open(dir.path(), 1).unwrap();
+        let remember = |name: &str| {
+            let file = OwnedFd::from(std::fs::File::create(dir.path().join(name)).unwrap());
+            let stat = rustix::fs::fstat(&file).unwrap();
+            table.remember(file, &stat).unwrap()
+        };
+        let (first, _second) = (remember("first"), remember("second"));
+        assert!(matches!(table.known.read().nodes[&first.0].place, Place::Let(_)));
+        std::fs::rename(dir.path().join("first"), dir.path().join("moved")).unwrap();
+        match table.get(first) {
+            Ok(path_fd) => assert_eq!(rustix::fs::fstat(&*path_fd).unwrap().st_ino, first.0),
+            // Only root may open by handle.
+            Err(error) => assert_eq!(error.code(), libc::EPERM),
+        }
+        table.forget(first, 1);
+        assert_eq!(table.get(first).unwrap_err().code(), libc::ESTALE);
+    }
+}

@@ -43,8 +43,8 @@ fn draw_stage(stage: &StageRecord, area: &Area) -> anyhow::Result<()> {
     let rows = rows(stage);
     let speeds = speed_range(stage, &metrics);
     let mut chart = ChartBuilder::on(area)
-        .caption(caption(stage), ("sans-serif", 18))
         .margin(10)
+        .margin_top(TITLE_HEIGHT - 10)
         .x_label_area_size(FOOT_HEIGHT - 20)
         .y_label_area_size(LABEL_WIDTH)
         .build_cartesian_2d(speeds.clone().log_scale(), 0.0..(metrics.len() * rows) as f64)
@@ -68,10 +68,12 @@ fn draw_stage(stage: &StageRecord, area: &Area) -> anyhow::Result<()> {
             chart.draw_series([Rectangle::new(corners, colour(bar).filled())]).map_err(drawing)?;
         }
         if let Some(target) = goal_speed(stage, metric) {
+            let target = target.clamp(speeds.start, speeds.end);
             let mark = [(target, top - rows as f64 + 0.4), (target, top - 0.4)];
             chart.draw_series([PathElement::new(mark, BLACK.stroke_width(2))]).map_err(drawing)?;
         }
     }
+    area.draw_text(&caption(stage), &("sans-serif", 18).into_text_style(area), (10, 8)).map_err(drawing)?;
     draw_legend(stage, area)
 }
 
@@ -130,6 +132,8 @@ fn speed_range(stage: &StageRecord, metrics: &[&Metric]) -> Range<f64> {
             let speed = relative_speed(stage, metric, system.name).unwrap_or(1.0).clamp(SPEED_MIN, SPEED_MAX);
             range = range.start.min(speed / 1.5)..range.end.max(speed * 1.5);
         }
+        let goal = goal_speed(stage, metric).unwrap_or(1.0).clamp(SPEED_MIN, SPEED_MAX);
+        range = range.start.min(goal / 1.5)..range.end.max(goal * 1.5);
     }
     range
 }

@@ -1,5 +1,6 @@
 //! Markdown tables.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::bench::goal::Goal;
@@ -51,7 +52,7 @@ fn figures(text: &mut String, stage: &StageRecord) {
             "of best rival",
         ]),
     );
-    rule(text, 2, names.len() + 1);
+    rule(text, 2, names.len() + 4);
     for metric in METRICS {
         let medians: Vec<Option<f64>> = stage.systems.iter().map(|system| system.median(metric.id)).collect();
         if medians.iter().all(Option::is_none) {
@@ -113,8 +114,12 @@ fn daemons(text: &mut String, stage: &StageRecord) {
 
 fn failures(text: &mut String, stage: &StageRecord) {
     for system in &stage.systems {
+        let mut metrics_by_error: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (metric, error) in &system.failures {
-            line(text, &format!("\nFailed: {} on {metric}: {error}", system.name));
+            metrics_by_error.entry(error).or_default().push(metric);
+        }
+        for (error, metrics) in metrics_by_error {
+            line(text, &format!("\nFailed: {} on {}: {error}", system.name, metrics.join(", ")));
         }
     }
 }

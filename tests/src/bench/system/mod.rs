@@ -106,6 +106,11 @@ pub(super) fn sibling(name: &str) -> PathBuf {
     here.with_file_name(name)
 }
 
+/// The reason to skip a system whose program of ours is not there.
+fn not_built(name: &str) -> Option<String> {
+    (!sibling(name).is_file()).then(|| format!("{name} is not built"))
+}
+
 /// The path of an installed program.
 fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

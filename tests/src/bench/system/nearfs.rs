@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::super::daemon::Daemon;
-use super::{Role, Server, Site, System, sibling};
+use super::{Role, Server, Site, System, not_built, sibling};
 
 pub(super) struct Nearfs;
 
@@ -18,8 +18,7 @@ impl System for Nearfs {
     }
 
     fn absent(&self) -> Option<String> {
-        let program = sibling("nearfs");
-        (!program.is_file()).then(|| format!("{} is not built", program.display()))
+        not_built("nearfs")
     }
 
     fn serve(&self, site: &Site) -> anyhow::Result<Server> {

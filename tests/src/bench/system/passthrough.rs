@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Role, Server, Site, System, sibling};
+use super::{Role, Server, Site, System, not_built, sibling};
 
 pub(super) struct Passthrough;
 
@@ -17,8 +17,7 @@ impl System for Passthrough {
     }
 
     fn absent(&self) -> Option<String> {
-        let program = sibling("passthrough");
-        (!program.is_file()).then(|| format!("{} is not built", program.display()))
+        not_built("passthrough")
     }
 
     fn serve(&self, _site: &Site) -> anyhow::Result<Server> {
