@@ -21,11 +21,13 @@ pub(super) struct Flight {
     waiters: Mutex<Vec<Waiter>>,
     /// Whether it was claimed ahead of any reader.
     pub(super) ahead: bool,
+    /// The counter of the node's blocks when it was claimed: its answer is at least as new.
+    pub(super) claimed_under: Option<Change>,
 }
 
 impl Flight {
-    pub(super) fn new(ahead: bool) -> Flight {
-        Flight { waiters: Mutex::default(), ahead }
+    pub(super) fn new(ahead: bool, claimed_under: Option<Change>) -> Flight {
+        Flight { waiters: Mutex::default(), ahead, claimed_under }
     }
 
     pub(super) fn join(&self, waiter: Waiter) {

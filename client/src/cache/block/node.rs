@@ -23,9 +23,6 @@ pub(super) struct NodeBlocks {
     pub(super) short: Option<u64>,
     /// Which are being fetched.
     pub(super) flights: HashMap<u64, Arc<Flight>>,
-    /// The file's end is known not to lie before this block: a fetch that was under way when we moved the
-    /// end may still tell otherwise.
-    pub(super) ends_from: u64,
     /// Our own writes under way.
     pub(super) writes: Vec<OwnWrite>,
     /// The counter of the blocks that are here.
@@ -98,15 +95,33 @@ impl NodeBlocks {
         }
     }
 
-    /// The node was seen with this counter.
+    /// The node was seen with this counter. Who reads from here on shall not see anything older, so that
+    /// only fetches that were claimed under it, or since, may still be joined.
     pub(super) fn seen(&mut self, change: Change) -> Verdict {
-        let known = self.change.is_some_and(|held| held.same_as(change))
-            || (change != Change::UNSURE && self.past.contains(&change));
-        if known {
+        let (held, past) = (self.change, &self.past);
+        let is_known = |claimed: Change| held == Some(claimed) || past.contains(&claimed);
+        if change != Change::UNSURE && is_known(change) {
+            self.flights.retain(|_, flight| flight.claimed_under.is_some_and(is_known));
             return Verdict::Keep;
         }
+        self.flights.clear();
         self.start(Some(change));
         Verdict::Drop
+    }
+
+    /// Fetches under way of these blocks are old; with `end_moved` also those that may tell of an end of the
+    /// file before them: all before which no block is known to follow.
+    pub(super) fn supersede(&mut self, touched: &Range<u64>, end_moved: bool) {
+        let followed = self.cached.last().copied().unwrap_or(0);
+        let may_end = |index: u64| end_moved && index < touched.start && index >= followed;
+        self.flights.retain(|&index, _| !touched.contains(&index) && !may_end(index));
+    }
+
+    /// Begins a fetch.
+    pub(super) fn claim(&mut self, index: u64, ahead: bool) -> Arc<Flight> {
+        let flight = Arc::new(Flight::new(ahead, self.change));
+        self.flights.insert(index, Arc::clone(&flight));
+        flight
     }
 
     /// A change of our own led from one counter to another.

@@ -105,10 +105,8 @@ impl State {
     }
 
     pub(super) fn claim(&mut self, node: Node, index: u64, ahead: bool) -> Arc<Flight> {
-        let flight = Arc::new(Flight::new(ahead));
-        self.nodes.entry(node).or_default().flights.insert(index, Arc::clone(&flight));
         self.ahead_in_flight += u64::from(ahead);
-        flight
+        self.nodes.entry(node).or_default().claim(index, ahead)
     }
 
     /// Whether one more block may be read ahead, if need be in the place of one that nobody seems to want.
@@ -147,10 +145,9 @@ impl State {
     /// Keeps a block that was read with this counter, if that fits with the others.
     pub(super) fn store(&mut self, node: Node, index: u64, change: Change, bytes: Bytes, ahead: bool) {
         let blocks = self.nodes.entry(node).or_default();
-        let is_outdated_end = (bytes.len() as u64) < BLOCK_BYTES && index < blocks.ends_from;
         let (verdict, keep) = blocks.fetched(change);
         self.carry_out(node, verdict);
-        if keep && !is_outdated_end && !bytes.is_empty() {
+        if keep && !bytes.is_empty() {
             self.put(node, index, bytes, ahead);
         }
         self.tidy(node);
@@ -197,15 +194,14 @@ impl State {
         for index in gone {
             self.remove(node, index);
         }
-        self.superseded(node, touched);
+        self.superseded(node, touched, true);
     }
 
-    /// Whatever is being fetched of these blocks is old, and the file's end may have moved behind them.
-    pub(super) fn superseded(&mut self, node: Node, touched: Range<u64>) {
+    /// Whatever is being fetched of these blocks is old, and so is the file's end before them if it moved.
+    pub(super) fn superseded(&mut self, node: Node, touched: Range<u64>, end_moved: bool) {
         let Some(blocks) = self.nodes.get_mut(&node) else { return };
-        blocks.flights.retain(|index, _| !touched.contains(index));
-        blocks.ends_from = blocks.ends_from.max(touched.start);
-        if let Some(short) = blocks.short.filter(|&short| short < touched.start) {
+        blocks.supersede(&touched, end_moved);
+        if let Some(short) = blocks.short.filter(|&short| end_moved && short < touched.start) {
             self.remove(node, short);
         }
         self.tidy(node);
@@ -258,13 +254,10 @@ impl State {
 
     /// Forgets what is only needed while something is here or under way.
     pub(super) fn tidy(&mut self, node: Node) {
-        if let Entry::Occupied(mut entry) = self.nodes.entry(node) {
-            if entry.get().flights.is_empty() {
-                entry.get_mut().ends_from = 0;
-            }
-            if entry.get().is_unused() {
-                entry.remove();
-            }
+        if let Entry::Occupied(entry) = self.nodes.entry(node)
+            && entry.get().is_unused()
+        {
+            entry.remove();
         }
     }
 

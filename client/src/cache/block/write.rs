@@ -28,12 +28,22 @@ impl WriteTicket {
         WriteTicket { shared, node, id, finished: false }
     }
 
-    /// `content` was written at `offset` and took the node's counter from `before` to `after`. A write cut
-    /// short tells only what was written. Every read that begins after this sees it.
-    pub fn finish(mut self, offset: u64, content: &[u8], before: Change, after: Change) {
+    /// `content` was written at `offset`, took the node's counter from `before` to `after` and left a file
+    /// of `file_bytes`. A write cut short tells only what was written. Every read that begins after this
+    /// sees it.
+    pub fn finish(mut self, offset: u64, content: &[u8], before: Change, after: Change, file_bytes: u64) {
         self.finished = true;
         self.shared.epochs.bump_part(self.node, Part::Content);
-        self.shared.state.lock().wrote(self.node, self.id, offset, content, (before, after));
+        let mut state = self.shared.state.lock();
+        let write = state.end_write(self.node, self.id);
+        state.rebase(self.node, before, after);
+        let span = Span::new(offset, content.len());
+        if write.is_none_or(|write| write.contended) {
+            return state.changed(self.node, span.bytes());
+        }
+        state.patch_all(self.node, span, content);
+        // A write that ends before the file does has not moved its end.
+        state.superseded(self.node, span.blocks(), span.end >= file_bytes);
     }
 }
 
@@ -66,23 +76,15 @@ impl State {
         self.last_write
     }
 
-    fn wrote(&mut self, node: Node, id: u64, offset: u64, content: &[u8], (before, after): (Change, Change)) {
-        let span = Span::new(offset, content.len());
-        let Some(write) = self.end_write(node, id) else { return };
-        self.rebase(node, before, after);
-        if write.contended {
-            return self.changed(node, span.bytes());
-        }
-        let cached: Vec<u64> = match self.nodes.get(&node) {
-            Some(blocks) => blocks.cached.range(span.blocks()).copied().collect(),
-            None => return,
-        };
+    /// Writes into the blocks that are here.
+    fn patch_all(&mut self, node: Node, span: Span, content: &[u8]) {
+        let Some(blocks) = self.nodes.get(&node) else { return };
+        let cached: Vec<u64> = blocks.cached.range(span.blocks()).copied().collect();
         for index in cached {
             let within = span.within(index);
-            let skipped = (index * BLOCK_BYTES).saturating_sub(offset) as usize;
+            let skipped = (index * BLOCK_BYTES).saturating_sub(span.start) as usize;
             self.patch(node, index, within.start, &content[skipped..skipped + within.len()]);
         }
-        self.superseded(node, span.blocks());
     }
 
     fn lost_write(&mut self, node: Node, id: u64) -> Vec<Bytes> {
@@ -96,7 +98,7 @@ impl State {
         Some(writes.swap_remove(position))
     }
 
-    /// Writes into a block that is here. The bytes are copied first if somebody else still reads them.
+    /// Writes into one block. The bytes are copied first if somebody else still reads them.
     fn patch(&mut self, node: Node, index: u64, start: usize, content: &[u8]) {
         let Some(block) = self.pop((node, index)) else { return };
         if start > block.len() {
