@@ -68,9 +68,8 @@ mod tests {
     #[test]
     fn every_peer_is_judged() {
         let squash = Identity::Squash { uid: 1000, gid: 1000 };
-        let admits = |own_uid, insecure, identity, who| {
-            Admission { own_uid, insecure, identity }.judge(who).is_ok()
-        };
+        let admits =
+            |own_uid, insecure, identity, who| Admission { own_uid, insecure, identity }.judge(who).is_ok();
         for (own_uid, insecure, identity, who, admitted) in [
             (1000, false, squash, Who::User(1000), true),
             (1000, false, squash, Who::User(0), true),

@@ -9,7 +9,9 @@ use nearfs_protocol::codec::{DecodeError, FrameKind, Header, decode_control};
 use nearfs_protocol::id::RequestId;
 use nearfs_protocol::limits::PAYLOAD_BYTES_MAX;
 use nearfs_protocol::message::Call;
-use nearfs_protocol::session::server::{Admission, Cancellation, ConnectionId, Incoming, Violation, fingerprint};
+use nearfs_protocol::session::server::{
+    Admission, Cancellation, ConnectionId, Incoming, Violation, fingerprint,
+};
 use nearfs_transport::assembler::Assembler;
 use nearfs_transport::pool::Payload;
 

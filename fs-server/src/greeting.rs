@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nearfs_protocol::attr::Attr;
 use nearfs_protocol::codec::{FrameKind, decode_control};
 use nearfs_protocol::greeting::{GrantedLimits, Hello, Refusal, SessionWish, Welcome};
 use nearfs_protocol::id::RequestId;
@@ -11,13 +12,14 @@ use nearfs_protocol::limits::{
     CONNECTIONS_MAX, IN_FLIGHT_BYTES_MAX, PAYLOAD_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
 };
 use nearfs_protocol::name::Name;
-use nearfs_protocol::session::server::{ServerSession, negotiate};
+use nearfs_protocol::session::server::{ConnectionId, ServerSession, negotiate};
 use nearfs_protocol::version::Features;
 use nearfs_transport::assembler::Assembler;
 use nearfs_transport::stream::{Peer, Stream};
 
 use crate::connection::Connection;
 use crate::dispatch::SessionFiles;
+use crate::lobby::Place;
 use crate::server::Shared;
 use crate::session::Session;
 use crate::sessions::new_token;
@@ -43,11 +45,14 @@ pub(crate) enum Rejected {
 }
 
 /// Greets a client. On success the connection carries a session, and the welcome waits to be flushed.
-pub(crate) async fn greet(shared: &Arc<Shared>, stream: Stream) -> Result<Connection, Rejected> {
+pub(crate) async fn greet(
+    shared: &Arc<Shared>,
+    stream: Stream,
+    mut place: Place,
+) -> Result<Connection, Rejected> {
     let peer = stream.peer();
     let wire = Arc::new(Wire::new(stream, shared.budget.clone()));
     let mut assembler = Assembler::new(shared.pool.clone());
-    let mut place = shared.lobby.enter(peer);
     let greeted = tokio::select! {
         greeted = introduce(shared, peer, &wire, &mut assembler) => greeted,
         () = tokio::time::sleep(shared.timings.greeting_max) => Err(Rejected::Slow),
@@ -68,18 +73,23 @@ pub(crate) async fn greet(shared: &Arc<Shared>, stream: Stream) -> Result<Connec
     }
 }
 
-/// Finds out who connects and what for.
+/// Finds out what a client wants, and whether it may.
 async fn introduce(
     shared: &Arc<Shared>,
     peer: Peer,
     wire: &Wire,
     assembler: &mut Assembler,
 ) -> Result<Hello, Rejected> {
+    let hello = hello(wire, assembler).await?;
     let admission = shared.admission;
     match tokio::task::spawn_blocking(move || admission.admit(peer)).await {
         Ok(admitted) => admitted?,
         Err(_) => return Err(Refusal::Stopping.into()),
     }
+    Ok(hello)
+}
+
+async fn hello(wire: &Wire, assembler: &mut Assembler) -> Result<Hello, Rejected> {
     loop {
         if let Some(frame) = assembler.next_frame().map_err(|_| Refusal::Malformed)? {
             if frame.header.kind != FrameKind::Hello {
@@ -101,15 +111,17 @@ fn establish(
     shared: &Shared,
     hello: &Hello,
     wire: &Arc<Wire>,
-) -> Result<(Arc<Session>, nearfs_protocol::session::ConnectionId), Refusal> {
+) -> Result<(Arc<Session>, ConnectionId), Refusal> {
     let (version, features) = negotiate(hello, Features::all())?;
     if shared.is_stopping() {
         return Err(Refusal::Stopping);
     }
-    let session = match &hello.session {
+    let (session, root) = match &hello.session {
         SessionWish::New { export, path } => begin(shared, export, path)?,
         SessionWish::Resume { session, .. } | SessionWish::Join { session, .. } => {
-            shared.sessions.get(*session).ok_or(Refusal::NoSession)?
+            let session = shared.sessions.get(*session).ok_or(Refusal::NoSession)?;
+            let root = session.files.root().map_err(|_| Refusal::NoSession)?;
+            (session, root)
         }
     };
     let welcome = Welcome {
@@ -119,34 +131,36 @@ fn establish(
         boot: shared.boot,
         session: session.id,
         token: session.token,
-        root: session.files.root().map_err(|_| Refusal::NoExport)?,
+        root,
         read_only: shared.tree.is_read_only(),
         identity: shared.tree.identity(),
         limits: granted(shared),
     };
     let connection = session.attach(&hello.session, wire, &welcome)?;
-    if let SessionWish::New { .. } = hello.session {
-        shared.sessions.insert(session.clone())?;
-    }
     Ok((session, connection))
 }
 
-fn begin(shared: &Shared, export: &[u8], path: &[Name]) -> Result<Arc<Session>, Refusal> {
+/// Starts a session and keeps it.
+fn begin(shared: &Shared, export: &[u8], path: &[Name]) -> Result<(Arc<Session>, Attr), Refusal> {
     // The one directory that is served has no name: what the client took for the export's is the first
     // step into it.
-    let first = if export.is_empty() { None } else { Some(Name::new(export).map_err(|_| Refusal::NoExport)?) };
+    let first =
+        if export.is_empty() { None } else { Some(Name::new(export).map_err(|_| Refusal::NoExport)?) };
     let path: Vec<Name> = first.into_iter().chain(path.iter().cloned()).collect();
     let id = shared.sessions.next_id();
-    let files =
-        SessionFiles::begin(&shared.tree, id, &path, &shared.pool).map_err(|errno| {
-            log::debug!("session {}: cannot begin: {errno}", id.0);
-            Refusal::NoExport
-        })?;
+    let no_export = |errno| {
+        log::debug!("session {}: cannot begin: {errno}", id.0);
+        Refusal::NoExport
+    };
+    let files = SessionFiles::begin(&shared.tree, id, &path, &shared.pool).map_err(no_export)?;
+    let root = files.root().map_err(no_export)?;
     let token = new_token().map_err(|error| {
         log::error!("no random numbers: {error}");
         Refusal::Full
     })?;
-    Ok(Arc::new(Session::new(ServerSession::new(id, token, granted(shared)), files)))
+    let session = Arc::new(Session::new(ServerSession::new(id, token, granted(shared)), files));
+    shared.sessions.insert(session.clone())?;
+    Ok((session, root))
 }
 
 fn granted(shared: &Shared) -> GrantedLimits {

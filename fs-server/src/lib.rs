@@ -1,6 +1,31 @@
-//! Placeholder.
+//! Serves a directory over the nearfs protocol.
+//!
+//! A [`server::Server`] greets connections and gives each a task; what they carry is a session, which
+//! outlives them. [`dispatch::SessionFiles`] carries out what a session asks for on a [`tree::Tree`].
 
+mod admission;
+mod connection;
+pub mod descriptor;
 pub mod dispatch;
 mod errno;
 pub mod export;
+mod greeting;
+mod handle;
+mod identity;
+mod known;
+mod listings;
+mod lobby;
+mod lock;
+mod node;
+mod op;
+pub mod options;
+mod outbox;
+mod peer_uid;
+pub mod server;
+mod session;
+mod sessions;
+mod start;
 pub mod tree;
+mod wire;
+
+pub use start::run;

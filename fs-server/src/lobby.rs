@@ -43,7 +43,9 @@ impl Lobby {
     /// client says who he is at once, so that whoever hesitates pays for the crowd.
     pub(crate) fn enter(&self, peer: Peer) -> Place {
         let address = match peer {
-            Peer::Tcp { peer, .. } if !peer.ip().to_canonical().is_loopback() => Some(peer.ip().to_canonical()),
+            Peer::Tcp { peer, .. } if !peer.ip().to_canonical().is_loopback() => {
+                Some(peer.ip().to_canonical())
+            }
             Peer::Tcp { .. } | Peer::Unix { .. } | Peer::Stdio => None,
         };
         let (stay, leave) = oneshot::channel();

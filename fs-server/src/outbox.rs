@@ -128,7 +128,8 @@ mod tests {
         while outbox.bytes() > 0 {
             let mut parts = [IoSlice::new(&[]); PIECES_MAX];
             let count = outbox.parts(&mut parts);
-            let some: Vec<u8> = parts[..count].iter().flat_map(|part| part.iter().copied()).take(step).collect();
+            let some: Vec<u8> =
+                parts[..count].iter().flat_map(|part| part.iter().copied()).take(step).collect();
             assert!(!some.is_empty());
             outbox.advance(some.len());
             out.extend(some);

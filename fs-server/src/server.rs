@@ -16,7 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::admission::Admission;
 use crate::connection::Ended;
 use crate::greeting::greet;
-use crate::lobby::Lobby;
+use crate::lobby::{Lobby, Place};
 use crate::sessions::{Sessions, random};
 use crate::tree::Tree;
 use crate::wire::Budget;
@@ -124,7 +124,7 @@ impl Server {
                 () = self.stopped() => return,
             };
             match accepted {
-                Ok(stream) => drop(tokio::spawn(self.clone().connect(stream))),
+                Ok(stream) => drop(tokio::spawn(self.connect(stream))),
                 Err(error) => {
                     log::warn!("{}: cannot accept a connection: {error}", listener.local());
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -133,14 +133,19 @@ impl Server {
         }
     }
 
-    /// Serves one connection to its end.
-    pub async fn connect(self, stream: Stream) {
+    /// Takes in a connection. The returned future serves it to its end.
+    pub fn connect(&self, stream: Stream) -> impl Future<Output = ()> + Send + 'static {
+        // Who came first is settled here, before tasks run in any order.
+        let place = self.shared.lobby.enter(stream.peer());
+        self.clone().serve(stream, place)
+    }
+
+    async fn serve(self, stream: Stream, place: Place) {
         let peer = stream.peer();
         let Ok(_permit) = self.shared.connections.clone().try_acquire_owned() else {
-            log::warn!("{peer}: turned away, there are {} connections", self.shared.connections_max);
-            return;
+            return log::warn!("{peer}: turned away, there are {} connections", self.shared.connections_max);
         };
-        let mut connection = match greet(&self.shared, stream).await {
+        let mut connection = match greet(&self.shared, stream, place).await {
             Ok(connection) => connection,
             Err(rejected) => return log::info!("{peer}: {rejected}"),
         };

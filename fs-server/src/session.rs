@@ -170,6 +170,9 @@ impl Session {
                 Event::Silent(connection) => {
                     log::info!("session {}: connection {} fell silent", self.id.0, connection.0)
                 }
+                // Nobody tells the client which of its locks went to others, so that it must not believe that
+                // it has any: the session goes with them. Without locks it stays.
+                Event::LeaseEnded if self.files.lock_count() > 0 => over = true,
                 Event::LeaseEnded => log::info!("session {}: its lease has run out", self.id.0),
                 Event::Over => over = true,
             }

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use nearfs_protocol::greeting::Identity;
 use nearfs_transport::listen::{ListenAddress, Listener};
 use nearfs_transport::stream::Stream;
-use rustix::process::{Resource, Rlimit, geteuid, getegid, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getegid, geteuid, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -75,7 +75,9 @@ fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     rustix::process::umask(rustix::fs::Mode::empty());
     let tree = Arc::new(open_tree(options, &descriptors)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, WORKERS_MAX)))
+        .worker_threads(
+            std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, WORKERS_MAX)),
+        )
         .max_blocking_threads(SLEEPERS_MAX)
         .thread_name("nearfs-serve")
         .enable_all()
@@ -101,7 +103,7 @@ async fn serve_until_told(options: &ServeOptions, server: &Server) -> anyhow::Re
     tokio::spawn(async move { clock.keep_time().await });
     let served = async {
         if options.stdio {
-            server.clone().connect(Stream::from_stdio()?).await;
+            server.connect(Stream::from_stdio()?).await;
             return Ok(());
         }
         listen(&options.listen, server)?;

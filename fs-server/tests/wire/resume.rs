@@ -1,0 +1,145 @@
+//! What a session keeps when its connection is lost.
+
+use std::time::Duration;
+
+use nearfs_fs_server::server::Timings;
+use nearfs_protocol::attr::{Lock, LockKind, LockStyle};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::greeting::Refusal;
+use nearfs_protocol::id::RequestId;
+use nearfs_protocol::message::{Reply, Request, WriteAt, WriteSync};
+
+use crate::harness::*;
+
+/// Sends a call, and loses the connection before the answer.
+fn send_and_vanish(client: Client, bytes: &[u8], done: impl FnMut() -> bool) -> Client {
+    client.send_raw(bytes);
+    wait_until(done);
+    client.link.closer().close();
+    client
+}
+
+#[test]
+fn a_mutation_that_is_sent_again_is_answered_again_and_not_repeated() {
+    let served = Served::start();
+    let client = served.client();
+    let id = RequestId::new(0, 1);
+    let bytes = call_frame(id, &make_dir(client.root(), "once"), b"");
+    let path = served.directory.path().join("once");
+    let lost = send_and_vanish(client, &bytes, || path.is_dir());
+    let mut client = served.dial();
+    client.greet(lost.resume()).unwrap();
+    client.send_raw(&bytes);
+    let answer = client.receive().unwrap();
+    assert_eq!(answer.id, id);
+    assert!(matches!(answer.answer(), Ok(Reply::Entry { .. })), "{:?}", answer.answer());
+    // Under another id it is another request.
+    client.send_raw(&call_frame(RequestId::new(0, 2), &make_dir(client.root(), "once"), b""));
+    assert_eq!(client.receive().unwrap().answer(), Err(Errno::EEXIST));
+}
+
+#[test]
+fn an_append_that_is_sent_again_is_there_once() {
+    let served = Served::start();
+    let mut client = served.client();
+    let fh = client.create("log");
+    let write = Request::Write { fh, at: WriteAt::End, sync: WriteSync::None };
+    let bytes = call_frame(RequestId::new(3, 1), &write, b"a record\n");
+    let path = served.directory.path().join("log");
+    let lost = send_and_vanish(client, &bytes, || path.metadata().is_ok_and(|found| found.len() == 9));
+    let mut client = served.dial();
+    client.greet(lost.resume()).unwrap();
+    client.send_raw(&bytes);
+    assert!(matches!(client.receive().unwrap().answer(), Ok(Reply::Written(_))));
+    assert_eq!(std::fs::read(path).unwrap(), b"a record\n");
+}
+
+#[test]
+fn an_id_used_for_something_else_ends_the_connection() {
+    let served = Served::start();
+    let client = served.client();
+    let id = RequestId::new(0, 1);
+    let bytes = call_frame(id, &make_dir(client.root(), "one"), b"");
+    let path = served.directory.path().join("one");
+    let lost = send_and_vanish(client, &bytes, || path.is_dir());
+    let mut client = served.dial();
+    client.greet(lost.resume()).unwrap();
+    client.send_raw(&call_frame(id, &make_dir(client.root(), "other"), b""));
+    assert!(client.is_closed());
+    assert!(!served.directory.path().join("other").exists());
+}
+
+#[test]
+fn open_files_and_locks_are_there_after_a_resume() {
+    let served = Served::start();
+    let mut client = served.client();
+    let fh = client.create("file");
+    let lock = Lock { start: 0, end: 9, kind: LockKind::Write, style: LockStyle::Posix, owner: 1, pid: 1 };
+    client.ask(&Request::SetLock { fh, lock, wait: false }, b"").0.unwrap();
+    std::fs::remove_file(served.directory.path().join("file")).unwrap();
+    client.link.closer().close();
+    served.await_active(0);
+    let mut resumed = served.dial();
+    resumed.greet(client.resume()).unwrap();
+    let write = Request::Write { fh, at: WriteAt::Offset(0), sync: WriteSync::None };
+    resumed.send_raw(&call_frame(RequestId::new(9, 1), &write, b"still mine"));
+    assert!(resumed.receive().unwrap().answer().is_ok());
+    let unlock = Request::SetLock { fh, lock: Lock { kind: LockKind::Unlock, ..lock }, wait: false };
+    resumed.send_raw(&call_frame(RequestId::new(9, 2), &unlock, b""));
+    assert_eq!(resumed.receive().unwrap().answer(), Ok(Reply::Done));
+}
+
+#[test]
+fn a_resume_ends_the_connections_before_it() {
+    let served = Served::start();
+    let mut first = served.client();
+    let mut second = served.dial();
+    second.greet(first.resume()).unwrap();
+    assert!(first.is_closed());
+    assert!(second.make_dir("goes-on").is_ok());
+    let mut third = served.dial();
+    third.greet(first.join()).unwrap();
+    assert_eq!(served.server.active_sessions(), 1);
+}
+
+#[test]
+fn nobody_joins_a_session_without_a_connection() {
+    let served = Served::start();
+    let client = served.client();
+    client.link.closer().close();
+    served.await_active(0);
+    assert_eq!(served.dial().greet(client.join()), Err(Refusal::NoSession));
+    assert!(served.dial().greet(client.resume()).is_ok());
+}
+
+#[test]
+fn locks_go_to_others_when_the_lease_ends() {
+    let timings = Timings { lease: Duration::from_millis(600), ..Timings::default() };
+    let served = Served::start_with(timings, 64);
+    let (mut holder, mut other) = (served.client(), served.client());
+    let fh = holder.create("locked");
+    let lock = Lock { start: 0, end: 9, kind: LockKind::Write, style: LockStyle::Posix, owner: 1, pid: 1 };
+    holder.ask(&Request::SetLock { fh, lock, wait: false }, b"").0.unwrap();
+    let open = other.create("locked");
+    holder.link.closer().close();
+    served.await_active(1);
+    let early = other.ask(&Request::SetLock { fh: open, lock, wait: false }, b"").0;
+    assert_eq!(early, Err(Errno::EAGAIN));
+    let begun = std::time::Instant::now();
+    let granted = other.ask(&Request::SetLock { fh: open, lock, wait: true }, b"").0;
+    assert_eq!(granted, Ok(Reply::Done));
+    assert!(begun.elapsed() > Duration::from_millis(300), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_longest_gone_makes_room_for_the_next() {
+    let timings = Timings { lease: Duration::from_millis(100), ..Timings::default() };
+    let served = Served::start_with(timings, 1);
+    let gone = served.client();
+    gone.link.closer().close();
+    served.await_active(0);
+    let mut newcomer = served.dial();
+    assert_eq!(newcomer.greet(new_session()), Err(Refusal::Full));
+    wait_until(|| served.dial().greet(new_session()).is_ok());
+    assert_eq!(served.dial().greet(gone.resume()), Err(Refusal::NoSession));
+}
