@@ -176,7 +176,8 @@ impl LockTable {
         }
     }
 
-    /// Grants what can be granted, oldest wait first.
+    /// Grants what can be granted, oldest wait first. A grant can give rights back as well (a reader that was a writer),
+    /// so that each one begins again.
     fn settle(&mut self) -> Vec<Decided> {
         let mut decided = Vec::new();
         let mut at = 0;
@@ -191,6 +192,7 @@ impl LockTable {
                 Err(Denied::Full) => decided.push((id, Err(Errno::ENOLCK))),
             }
             self.waits.remove(at);
+            at = 0;
         }
         decided
     }

@@ -54,10 +54,11 @@ impl Opening {
             OFlags::RDWR => (true, true),
             _ => return Err(Errno::EINVAL),
         };
-        let sync = match flags {
-            all if all.contains(OFlags::SYNC) => WriteSync::All,
-            some if some.contains(OFlags::DSYNC) => WriteSync::Data,
-            _ => WriteSync::None,
+        // O_SYNC has the bit of O_DSYNC and one more.
+        let sync = match bits & libc::O_SYNC as u32 {
+            0 => WriteSync::None,
+            data if data == libc::O_DSYNC as u32 => WriteSync::Data,
+            _ => WriteSync::All,
         };
         Ok(Opening {
             readable,
