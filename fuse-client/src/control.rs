@@ -2,7 +2,8 @@
 //!
 //! One request a connection: a line of JSON there, a line of JSON back. Nothing here waits for the server of
 //! the mount, so that it answers whatever has become of that. The socket lies in a directory that only the
-//! mount's owner may enter, under the number of the mount's device.
+//! mount's owner may enter, under the number of the mount's device and that of its process: the kernel gives
+//! a device's number to the next mount while the process of the last one is still about to end.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -64,7 +65,7 @@ pub(crate) enum Answer {
     Failed { reason: String },
 }
 
-/// The socket of this process's mount, removed with this value.
+/// The socket of this process's mount.
 pub(crate) struct ControlSocket {
     path: PathBuf,
     connections: Arc<AtomicUsize>,
@@ -77,12 +78,9 @@ impl ControlSocket {
         answer: impl Fn(Ask) -> Answer + Send + Sync + 'static,
     ) -> io::Result<ControlSocket> {
         let uid = rustix::process::getuid().as_raw();
-        let path = own_directory(uid)?.join(socket_name(entry));
-        // Device numbers are used again: one of that number belonged to a mount that is gone.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let directory = own_directory(uid)?;
+        remove_stale(&directory, entry);
+        let path = directory.join(format!("{}{}.sock", socket_prefix(entry), std::process::id()));
         let listener = UnixListener::bind(&path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let connections = Arc::new(AtomicUsize::new(0));
@@ -92,19 +90,18 @@ impl ControlSocket {
         Ok(ControlSocket { path, connections })
     }
 
+    /// The mount is gone: nobody new shall find this socket.
+    pub(crate) fn hide(&self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::debug!("{} stays: {error}", self.path.display());
+        }
+    }
+
     /// Waits until everyone has the answer that is being given, at most so long.
     pub(crate) fn drain(&self, within: Duration) {
         let deadline = Instant::now() + within;
         while self.connections.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::debug!("{} stays: {error}", self.path.display());
         }
     }
 }
@@ -129,19 +126,33 @@ pub(crate) fn serving_process(entry: &MountEntry) -> Option<rustix::process::Pid
     (Some(peer.uid.as_raw()) == entry.owner_uid()).then_some(peer.pid)
 }
 
+/// The newest process that answers for the device.
 fn connect(entry: &MountEntry) -> io::Result<UnixStream> {
     let uid = entry.owner_uid().ok_or(io::ErrorKind::NotFound)?;
-    let mut result = Err(io::ErrorKind::NotFound.into());
-    for directory in directories(uid) {
-        let own = directory.metadata().is_ok_and(|metadata| metadata.uid() == uid);
-        if own {
-            result = UnixStream::connect(directory.join(socket_name(entry)));
-            if result.is_ok() {
-                break;
-            }
+    let own = |directory: &PathBuf| directory.metadata().is_ok_and(|metadata| metadata.uid() == uid);
+    let directories = directories(uid).into_iter().filter(own);
+    let mut sockets: Vec<_> = directories.flat_map(|directory| sockets(&directory, entry)).collect();
+    sockets.sort_by_key(|socket| socket.metadata().and_then(|metadata| metadata.modified()).ok());
+    let connected = sockets.iter().rev().find_map(|socket| UnixStream::connect(socket).ok());
+    connected.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Processes that were killed leave their sockets behind.
+fn remove_stale(directory: &Path, entry: &MountEntry) {
+    for socket in sockets(directory, entry) {
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if UnixStream::connect(&socket).is_err_and(refused) {
+            let removed = fs::remove_file(&socket);
+            log::debug!("{} was left behind: {removed:?}", socket.display());
         }
     }
-    result
+}
+
+fn sockets(directory: &Path, entry: &MountEntry) -> Vec<PathBuf> {
+    let prefix = socket_prefix(entry);
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    let ours = files.filter(|file| file.file_name().to_string_lossy().starts_with(&prefix));
+    ours.map(|file| file.path()).collect()
 }
 
 fn serve(
@@ -203,9 +214,9 @@ impl Drop for Counted {
     }
 }
 
-fn socket_name(entry: &MountEntry) -> String {
+fn socket_prefix(entry: &MountEntry) -> String {
     let (major, minor) = entry.device;
-    format!("mount-{major}-{minor}.sock")
+    format!("mount-{major}-{minor}-")
 }
 
 /// Where the sockets of a user's mounts may be.

@@ -195,6 +195,9 @@ fn serve(
 
 /// The kernel has let go: says good-bye to the server and tells whoever waits for it.
 fn end(mount: &LiveMount, vfs: &Vfs, control: Option<ControlSocket>, entry: &MountEntry) -> ExitCode {
+    if let Some(control) = &control {
+        control.hide();
+    }
     let lost = vfs.shutdown(SHUTDOWN_TIME_MAX);
     for line in &lost {
         log::error!("lost: {line}");

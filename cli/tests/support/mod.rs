@@ -1,6 +1,6 @@
 //! What the tests of the program share: a server, mounts of it, commands with a bound on their time.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
 use std::fs;
 use std::io::Read;
