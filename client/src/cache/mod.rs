@@ -21,6 +21,8 @@ pub mod limits;
 pub mod listing;
 pub mod readahead;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod trust;
 mod weighted;
 pub mod xattr;

@@ -74,7 +74,8 @@ impl Readahead {
             return Vec::new();
         }
         let read = offset..end;
-        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.follows(&read)) {
+        let followed = self.streams.iter_mut().filter(|stream| stream.follows(&read));
+        if let Some(stream) = followed.max_by_key(|stream| (stream.is_sequential(), stream.seen_at)) {
             stream.seen_at = self.read_count;
             stream.advance(&read);
             self.stride.forget();
