@@ -38,8 +38,8 @@ const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC)
 pub(crate) struct Export {
     root: OwnedFd,
     devices: Devices,
-    /// Whether the process may find nodes by their file handles.
-    by_handle: bool,
+    /// The root opened for reading, which opening by handle asks for; only if the process may do that at all.
+    by_handle: Option<OwnedFd>,
 }
 
 /// Why a directory cannot be served.
@@ -75,8 +75,7 @@ impl Export {
         let stat = stat.map_err(refused)?;
         let devices =
             Devices::new((stat.stx_dev_major, stat.stx_dev_minor), root.as_fd()).map_err(refused)?;
-        let by_handle =
-            FileHandle::of(root.as_fd(), c"").and_then(|handle| handle.open(root.as_fd())).is_ok();
+        let by_handle = mount_for_handles(root.as_fd());
         Ok(Export { root, devices, by_handle })
     }
 
@@ -110,16 +109,22 @@ impl Export {
 
     /// What finds the node again without a name, if the process may use it.
     pub(crate) fn handle_of(&self, fd: BorrowedFd<'_>) -> Option<FileHandle> {
-        if !self.by_handle {
-            return None;
-        }
+        self.by_handle.as_ref()?;
         FileHandle::of(fd, c"").ok()
     }
 
     /// Opens a node of the root's file system by its handle, for looking.
     pub(crate) fn open_handle(&self, handle: &FileHandle) -> Result<OwnedFd, Errno> {
-        handle.open(self.root.as_fd()).map_err(from_os)
+        let mount = self.by_handle.as_ref().ok_or(Errno::EPERM)?;
+        handle.open(mount.as_fd()).map_err(from_os)
     }
+}
+
+fn mount_for_handles(root: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mount = rustix::fs::openat(root, c".", flags, Mode::empty()).ok()?;
+    let opened = FileHandle::of(root, c"").and_then(|handle| handle.open(mount.as_fd()));
+    opened.is_ok().then_some(mount)
 }
 
 /// A name as system calls take it. Names have no NUL, so that this does not fail.

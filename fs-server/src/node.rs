@@ -169,7 +169,8 @@ impl Nodes {
         }
     }
 
-    /// Keeps a known node's descriptor for a while. Returns it to be used, and what was let go for it.
+    /// Keeps a known node's descriptor for a while. Returns it to be used, and what was let go for it, which is the same
+    /// if there is no room.
     pub(crate) fn hold(&self, node: Node, fd: OwnedFd) -> (Arc<Held>, Option<LetGo>) {
         let mut slot = self.descriptors.for_node();
         let mut let_go = None;
@@ -181,8 +182,11 @@ impl Nodes {
         }
         let is_counted = slot.is_some();
         let held = Arc::new(Held { fd, _slot: slot });
+        if !is_counted {
+            return (held.clone(), Some((node.id, held)));
+        }
         let is_known = shard.known.get(&node.id).is_some_and(|known| known.generation == node.generation);
-        if is_counted && is_known {
+        if is_known {
             shard.held_mut().put(node.id, held.clone());
         }
         (held, let_go)

@@ -27,7 +27,7 @@ pub(crate) struct Opening {
     pub(crate) truncate: bool,
     /// What each write must bring to stable storage (`O_SYNC`, `O_DSYNC`).
     pub(crate) sync: WriteSync,
-    /// Whether it is opened to be executed, for which the right to read is not needed.
+    /// Whether it is opened only to be executed, for which the right to read is not needed.
     pub(crate) execute: bool,
     no_atime: bool,
 }
@@ -65,7 +65,7 @@ impl Opening {
             writable,
             truncate: flags.contains(OFlags::TRUNC),
             sync,
-            execute: bits & FOR_EXECUTION != 0,
+            execute: bits & FOR_EXECUTION != 0 && !writable && !flags.contains(OFlags::TRUNC),
             no_atime: flags.contains(OFlags::NOATIME),
         })
     }
@@ -149,6 +149,7 @@ impl Export {
         offset: u64,
         patience: Patience,
     ) -> Result<usize, Errno> {
+        check_offset(offset)?;
         let flags = match patience {
             Patience::Cached => ReadWriteFlags::NOWAIT,
             Patience::Disk => ReadWriteFlags::empty(),
@@ -174,6 +175,7 @@ impl Export {
         offset: u64,
         sync: WriteSync,
     ) -> Result<usize, Errno> {
+        check_offset(offset)?;
         let mut written = 0;
         while written < bytes.len() {
             let rest = &[IoSlice::new(&bytes[written..])];
@@ -277,6 +279,12 @@ impl Export {
         }
         Ok(copied)
     }
+}
+
+/// Offsets beyond the largest file are refused here, because the kernel takes one of them for "wherever the descriptor
+/// stands".
+fn check_offset(offset: u64) -> Result<(), Errno> {
+    i64::try_from(offset).map(|_| ()).map_err(|_| Errno::EINVAL)
 }
 
 /// Whether the file systems cannot copy to each other, rather than must not.
