@@ -321,7 +321,10 @@ impl ServerSession {
             State::Running => Ok(Cancellation::Running),
             State::Done(_) | State::Refused | State::Idle if asked_before => Ok(Cancellation::Crossed),
             State::Done(Some(answer)) => Ok(Cancellation::Answer(answer.clone())),
-            State::Done(None) | State::Refused | State::Idle => refused,
+            State::Done(None) | State::Refused | State::Idle => {
+                slot.state = State::Refused;
+                refused
+            }
         }
     }
 

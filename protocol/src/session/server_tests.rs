@@ -148,6 +148,18 @@ fn a_cancelled_call_that_runs_over_a_resume_is_answered_where_the_cancel_came() 
 }
 
 #[test]
+fn a_read_that_was_cancelled_does_not_run_again() {
+    let (mut session, first, now) = live();
+    session.call(first, id(0, 1), READ, now).unwrap();
+    session.start(id(0, 1));
+    session.finish(id(0, 1), &DONE);
+    let second = resume(&mut session, now);
+    assert_eq!(session.cancel(second, id(0, 1), now), Ok(CANCELLED));
+    let third = resume(&mut session, now);
+    assert_eq!(session.call(third, id(0, 1), READ, now), Ok(Admission::Answer(Err(Errno::ECANCELED))));
+}
+
+#[test]
 fn a_cancel_that_overtakes_its_call_keeps_it_from_being_carried_out() {
     let (mut session, first, now) = live();
     let second = join(&mut session, now).unwrap().connection;
