@@ -62,6 +62,11 @@ impl AttrCache {
         self.last_seen(node).map_or(Change::UNSURE, |attr| attr.change)
     }
 
+    /// Whether the node was last seen with another counter than this.
+    pub(super) fn is_news(&self, node: Node, change: Change) -> bool {
+        self.held.lock().peek(&node).is_some_and(|held| !held.attr.change.same_as(change))
+    }
+
     /// Keeps fetched attributes. Whether they were kept.
     pub fn fill(&self, token: FillToken, attr: Attr, until: Instant) -> bool {
         let mut held = self.held.lock();

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
+use lru::DefaultHasher;
 use nearfs_protocol::id::Node;
 use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
@@ -120,7 +121,7 @@ impl DentryCache {
 /// older one are dead and leave when they are met or not used for longest.
 struct Names {
     entries: WeightedLru<Key, Held>,
-    parents: HashMap<Node, Parent>,
+    parents: Parents,
     last_stamp: u64,
 }
 
@@ -131,6 +132,8 @@ struct Held {
     stamp: u64,
 }
 
+type Parents = HashMap<Node, Parent, DefaultHasher>;
+
 /// A directory with at least one entry, dead ones included.
 struct Parent {
     stamp: u64,
@@ -139,7 +142,7 @@ struct Parent {
 
 impl Names {
     fn new(bytes_max: u64) -> Names {
-        Names { entries: WeightedLru::new(bytes_max), parents: HashMap::new(), last_stamp: 0 }
+        Names { entries: WeightedLru::new(bytes_max), parents: Parents::default(), last_stamp: 0 }
     }
 
     fn get(&mut self, parent: Node, name: &Name) -> Option<Held> {
@@ -176,7 +179,7 @@ impl Names {
     }
 }
 
-fn uncount(parents: &mut HashMap<Node, Parent>, node: Node) {
+fn uncount(parents: &mut Parents, node: Node) {
     if let Some(parent) = parents.get_mut(&node) {
         parent.entry_count -= 1;
         if parent.entry_count == 0 {

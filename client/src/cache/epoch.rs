@@ -3,9 +3,10 @@
 //! An answer was true at some moment between its question and its arrival. If something changed in that
 //! time, nobody can tell on which side of the change the answer lies, so it is passed on but not kept.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lru::DefaultHasher;
 use nearfs_protocol::id::Node;
 use nearfs_protocol::name::Name;
 
@@ -40,7 +41,7 @@ pub struct Epochs {
     clock: AtomicU64,
     everything: AtomicU64,
     slots: Box<[AtomicU64]>,
-    hasher: RandomState,
+    hasher: DefaultHasher,
 }
 
 impl Epochs {
@@ -50,7 +51,7 @@ impl Epochs {
             clock: AtomicU64::new(0),
             everything: AtomicU64::new(0),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHasher::default(),
         }
     }
 

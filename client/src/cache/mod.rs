@@ -40,7 +40,7 @@ pub use self::epoch::FillToken;
 use self::attr::AttrCache;
 use self::block::BlockCache;
 use self::dentry::{Dentry, DentryCache};
-use self::epoch::Epochs;
+use self::epoch::{Epochs, Part};
 use self::limits::CacheLimits;
 use self::listing::ListingCache;
 use self::target::TargetCache;
@@ -139,7 +139,7 @@ impl Cache {
     /// Attributes arrived: keeps them, and lets go of what they prove old. Returns how long they may be
     /// passed on: not at all if something changed since they were asked for.
     pub fn fill_attr(&self, token: FillToken, attr: &Attr, now: Instant) -> Duration {
-        if self.attrs.last_seen(attr.node).is_some_and(|last| !last.change.same_as(attr.change)) {
+        if self.attrs.is_news(attr.node, attr.change) {
             self.listings.invalidate(attr.node);
             self.xattrs.invalidate(attr.node);
         }
@@ -203,6 +203,18 @@ impl Cache {
             true => time,
             false => Duration::ZERO,
         }
+    }
+
+    /// A change of our own took a name away for sure: it is absent, and what it stood for has one name less. The
+    /// token is from before the change was asked for.
+    pub fn own_removal(&self, token: FillToken, place: (Node, &Name), now: Instant) {
+        self.forget_attrs_behind(place.0, place.1);
+        self.own_name(token, place, Dentry::Absent, now);
+    }
+
+    /// Whether nothing happened since the token was taken that makes old what was said of a name and its node.
+    pub fn stands(&self, token: FillToken, (parent, name): (Node, &Name), node: Node) -> bool {
+        self.epochs.stands(token, parent, Part::Name(name)) && self.epochs.stands(token, node, Part::Attr)
     }
 
     /// A change of our own to a name ended in a way that does not tell what the name stands for.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use lru::DefaultHasher;
 use nearfs_protocol::id::Change;
 
 use super::flight::Flight;
@@ -22,7 +23,7 @@ pub(super) struct NodeBlocks {
     /// The block in which the file ends, if it is here.
     pub(super) short: Option<u64>,
     /// Which are being fetched.
-    pub(super) flights: HashMap<u64, Arc<Flight>>,
+    pub(super) flights: HashMap<u64, Arc<Flight>, DefaultHasher>,
     /// Our own writes under way.
     pub(super) writes: Vec<OwnWrite>,
     /// The counter of the blocks that are here.

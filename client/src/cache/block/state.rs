@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lru::DefaultHasher;
 use nearfs_protocol::id::{Change, Node};
 
 use super::super::weighted::WeightedLru;
@@ -18,6 +19,7 @@ use super::slices::{Slices, Span, block_range};
 const STALE_TURNS: u64 = 2;
 
 type Key = (Node, u64);
+type Nodes = HashMap<Node, NodeBlocks, DefaultHasher>;
 
 /// A lookup of one block.
 pub(super) enum Lookup {
@@ -30,7 +32,7 @@ pub(super) enum Lookup {
 }
 
 pub(super) struct State {
-    pub(super) nodes: HashMap<Node, NodeBlocks>,
+    pub(super) nodes: Nodes,
     /// Blocks that somebody has read.
     used: WeightedLru<Key, Bytes>,
     /// Blocks that were fetched ahead and not read yet, with the count of reads at that time. They are
@@ -46,7 +48,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(bytes_max: u64, ahead_bytes_max: u64) -> State {
         State {
-            nodes: HashMap::new(),
+            nodes: Nodes::default(),
             used: WeightedLru::new(bytes_max),
             ahead: WeightedLru::new(ahead_bytes_max),
             ahead_in_flight: 0,
@@ -298,7 +300,7 @@ fn charged_bytes(bytes: &Bytes) -> usize {
 }
 
 /// Takes a block that is gone out of its node's entry.
-fn uncache(nodes: &mut HashMap<Node, NodeBlocks>, (node, index): Key) {
+fn uncache(nodes: &mut Nodes, (node, index): Key) {
     if let Entry::Occupied(mut entry) = nodes.entry(node) {
         entry.get_mut().uncache(index);
         if entry.get().is_unused() {

@@ -376,8 +376,10 @@ fn full(value: u8) -> Bytes {
     vec![value; BLOCK_BYTES as usize].into()
 }
 
+type Results = Arc<Mutex<Vec<Result<Bytes, Errno>>>>;
+
 /// Starts a read of one block and returns its fills and where its result will be.
-fn read(cache: &BlockCache, index: u64) -> (Vec<BlockFill>, Arc<Mutex<Vec<Result<Bytes, Errno>>>>) {
+fn read(cache: &BlockCache, index: u64) -> (Vec<BlockFill>, Results) {
     let results = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&results);
     let fills = cache.read(NODE, index * BLOCK_BYTES, BLOCK_BYTES as usize, move |slices| {
