@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -31,7 +32,7 @@ impl Daemon {
         let log_file = open_log(log)?;
         command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
         let name = words(&command);
-        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let child = end_with_us(&mut command).spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { child, name })
     }
 
@@ -39,7 +40,7 @@ impl Daemon {
     pub(super) fn start_listening(mut command: Command, log: &Path) -> anyhow::Result<(Self, u16)> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(open_log(log)?);
         let name = words(&command);
-        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut child = end_with_us(&mut command).spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().context("the server has no standard output")?;
         let daemon = Self { child, name };
         let (sender, receiver) = mpsc::sync_channel(1);
@@ -132,6 +133,12 @@ pub(super) fn run_timed(command: &mut Command, limit: Duration) -> anyhow::Resul
         bail!("{name} failed: {status}");
     }
     Ok(took)
+}
+
+/// Lets the kernel end a daemon when the benchmark itself is killed.
+fn end_with_us(command: &mut Command) -> &mut Command {
+    // SAFETY: between fork and exec the closure makes one system call and touches no memory of the parent.
+    unsafe { command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?)) }
 }
 
 /// A command as a person would type it, without its environment.
