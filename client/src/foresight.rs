@@ -2,6 +2,7 @@
 //! file as well and brings its content, so that reading a small file costs one round trip.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -9,6 +10,7 @@ use nearfs_protocol::attr::Attr;
 use nearfs_protocol::id::{Fh, Node};
 use parking_lot::Mutex;
 
+use crate::cache::FillToken;
 use crate::identity::Caller;
 
 /// How long a file that was opened ahead may be handed to a program: for an open that follows its lookup at once,
@@ -29,6 +31,8 @@ const THRESHOLD: u8 = 4;
 pub(crate) struct OpenedAhead {
     pub(crate) fh: Fh,
     pub(crate) attr: Attr,
+    /// From before the lookup was sent.
+    pub(crate) token: FillToken,
     caller: (u32, u32),
     at: Instant,
 }
@@ -38,6 +42,8 @@ pub(crate) struct OpenedAhead {
 pub(crate) struct Foresight {
     habits: Mutex<Habits>,
     opened: Mutex<LruCache<Node, OpenedAhead>>,
+    /// Whether somebody looks after what is open ahead.
+    sweeping: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -50,7 +56,8 @@ struct Habits {
 impl Default for Foresight {
     fn default() -> Self {
         let habits = Habits { found_in: LruCache::new(HABITS_MAX), score: LruCache::new(HABITS_MAX) };
-        Foresight { habits: Mutex::new(habits), opened: Mutex::new(LruCache::new(OPENED_AHEAD_MAX)) }
+        let opened = Mutex::new(LruCache::new(OPENED_AHEAD_MAX));
+        Foresight { habits: Mutex::new(habits), opened, sweeping: AtomicBool::new(false) }
     }
 }
 
@@ -78,8 +85,15 @@ impl Foresight {
     }
 
     /// Keeps a file that was opened ahead. Returns the one that had to go for it.
-    pub(crate) fn keep(&self, caller: Caller, fh: Fh, attr: Attr, now: Instant) -> Option<Fh> {
-        let opened = OpenedAhead { fh, attr, caller: (caller.uid, caller.gid), at: now };
+    pub(crate) fn keep(
+        &self,
+        token: FillToken,
+        caller: Caller,
+        fh: Fh,
+        attr: Attr,
+        now: Instant,
+    ) -> Option<Fh> {
+        let opened = OpenedAhead { fh, attr, token, caller: (caller.uid, caller.gid), at: now };
         self.opened.lock().push(attr.node, opened).map(|(_, gone)| gone.fh)
     }
 
@@ -108,9 +122,16 @@ impl Foresight {
         unused
     }
 
-    /// Whether files are open ahead.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.opened.lock().is_empty()
+    /// Whether the caller is the one who has to close what nobody opens in time.
+    pub(crate) fn begin_sweeping(&self) -> bool {
+        !self.sweeping.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether whoever closes what nobody opened has to come again.
+    pub(crate) fn goes_on_sweeping(&self) -> bool {
+        let opened = self.opened.lock();
+        self.sweeping.store(!opened.is_empty(), Ordering::Release);
+        !opened.is_empty()
     }
 }
 
@@ -145,14 +166,16 @@ mod tests {
         let (me, other) = (Caller { uid: 1, gid: 1, pid: 9 }, Caller { uid: 2, gid: 1, pid: 9 });
         let start = Instant::now();
         let attr = crate::testing::attr(1, 1);
-        assert_eq!(foresight.keep(me, Fh(5), attr, start), None);
+        let token = crate::cache::epoch::Epochs::new().begin();
+        assert_eq!(foresight.keep(token, me, Fh(5), attr, start), None);
         assert!(foresight.take(other, attr.node, start).is_none());
         assert!(foresight.take(me, attr.node, start + OPENED_AHEAD_TIME_MAX).is_none());
         assert!(foresight.unused(start).is_empty());
         assert_eq!(foresight.unused(start + OPENED_AHEAD_TIME_MAX), [Fh(5)]);
-        assert_eq!(foresight.keep(me, Fh(6), attr, start), None);
-        assert_eq!(foresight.keep(me, Fh(7), attr, start), Some(Fh(6)));
+        assert_eq!(foresight.keep(token, me, Fh(6), attr, start), None);
+        assert_eq!(foresight.keep(token, me, Fh(7), attr, start), Some(Fh(6)));
         assert_eq!(foresight.take(me, attr.node, start).map(|taken| taken.fh), Some(Fh(7)));
-        assert!(foresight.is_idle());
+        assert!(foresight.begin_sweeping() && !foresight.begin_sweeping());
+        assert!(!foresight.goes_on_sweeping() && foresight.begin_sweeping());
     }
 }

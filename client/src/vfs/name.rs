@@ -33,7 +33,7 @@ impl Vfs {
         let token = self.cache.begin_fill();
         let parent_change = self.cache.attrs.last_change(parent);
         let vfs = Arc::clone(self);
-        let also_open = self.wanted_with_lookup(parent);
+        let also_open = self.wanted_with_lookup(parent, &name);
         let request = Request::Lookup { parent, name: name.clone(), also_open };
         self.call(caller, parent, request, move |outcome| {
             let now = Instant::now();
@@ -170,9 +170,12 @@ impl Vfs {
         self.call(caller, parent, request, move |outcome| {
             // The name and its target change places, or one replaces the other: whatever they stood for has
             // other attributes from here on. Also after an error, which may come from what happened in between.
-            vfs.cache.moved((parent, &name), (new_parent, &new_name));
-            if outcome.is_ok() && mode != RenameMode::Exchange {
-                vfs.cache.own_name(token, (parent, &name), Dentry::Absent, Instant::now());
+            let (from, to) = ((parent, &name), (new_parent, &new_name));
+            if outcome.is_ok() && mode != RenameMode::Exchange && vfs.cache.lead_apart(from, to) {
+                vfs.cache.own_removal(token, from, Instant::now());
+                vfs.cache.unlinked(new_parent, &new_name);
+            } else {
+                vfs.cache.moved(from, to);
             }
             let result = outcome.map(|_| ());
             vfs.synced_directories(caller, &[parent, new_parent], result, done);
@@ -210,9 +213,9 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, parent, request, move |outcome| {
-            vfs.cache.unlinked(parent, &name);
-            if outcome.is_ok() {
-                vfs.cache.own_name(token, (parent, &name), Dentry::Absent, Instant::now());
+            match &outcome {
+                Ok(_) => vfs.cache.own_removal(token, (parent, &name), Instant::now()),
+                Err(_) => vfs.cache.unlinked(parent, &name),
             }
             let result = outcome.map(|_| ());
             vfs.synced_directories(caller, &[parent], result, done);

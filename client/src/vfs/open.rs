@@ -8,11 +8,13 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node};
 use nearfs_protocol::limits::INLINE_BYTES_MAX;
 use nearfs_protocol::message::{AlsoOpen, ReleasedFile, Reply, Request};
+use nearfs_protocol::name::Name;
 use nearfs_protocol::version::Features;
 use nearfs_transport::pool::Payload;
 use parking_lot::Mutex;
 
 use crate::cache::FillToken;
+use crate::cache::dentry::Dentry;
 use crate::cache::readahead::Readahead;
 use crate::files::OpenFile;
 use crate::foresight::OPENED_AHEAD_TIME_MAX;
@@ -36,8 +38,11 @@ impl Vfs {
         if is_plain_read(flags)
             && let Some(ahead) = self.foresight.take(caller, node, Instant::now())
         {
-            let token = self.cache.begin_fill();
-            return done(Ok(self.opened(token, ahead.fh, flags, &ahead.attr, None)));
+            if self.cache.attr_stands(ahead.token, node) {
+                return done(Ok(self.opened(ahead.token, ahead.fh, flags, &ahead.attr, None)));
+            }
+            // We ourselves changed the file in between.
+            self.released(ReleasedFile { fh: ahead.fh, flock_owner: None }, false);
         }
         let content_bytes_max = self.wanted_content_bytes(node, flags);
         let token = self.cache.begin_fill();
@@ -131,7 +136,9 @@ impl Vfs {
     fn opened(&self, token: FillToken, fh: Fh, flags: i32, attr: &Attr, content: Option<Payload>) -> Opened {
         let keep_cache = self.nodes.pages_opened(attr.node, attr.change);
         self.cache.fill_attr(token, attr, Instant::now());
-        if let Some(content) = content {
+        if let Some(content) = content
+            && content.len() as u64 == attr.size
+        {
             self.cache.blocks.fill_whole(token, attr.node, attr.change, &content);
         }
         let readahead = Mutex::new(Readahead::new());
@@ -143,11 +150,15 @@ impl Vfs {
     }
 
     /// What a lookup shall bring beyond the name, where it is likely to be followed by an open.
-    pub(crate) fn wanted_with_lookup(&self, parent: Node) -> Option<AlsoOpen> {
+    pub(crate) fn wanted_with_lookup(&self, parent: Node, name: &Name) -> Option<AlsoOpen> {
         let wanted = self.config.cache_bytes > 0
             && self.welcome.features.contains(Features::LOOKUP_OPEN)
             && self.foresight.expects_open(parent);
-        wanted.then_some(AlsoOpen { content_bytes_max: INLINE_BYTES_MAX as u32 })
+        let content_bytes_max = match self.cache.dentries.last_seen(parent, name) {
+            Some(Dentry::Node(node)) if wanted => self.wanted_content_bytes(node, libc::O_RDONLY),
+            Some(Dentry::Node(_) | Dentry::Absent) | None => INLINE_BYTES_MAX as u32,
+        };
+        wanted.then_some(AlsoOpen { content_bytes_max })
     }
 
     /// Keeps the file that a lookup opened for the program that is about to open it.
@@ -163,14 +174,13 @@ impl Vfs {
             self.foresight.found(parent, attr.node);
         }
         let Some(fh) = *fh else { return outcome };
-        if *whole {
+        if *whole && content.len() as u64 == attr.size {
             self.cache.blocks.fill_whole(token, attr.node, attr.change, content);
         }
-        let was_idle = self.foresight.is_idle();
-        if let Some(gone) = self.foresight.keep(caller, fh, *attr, Instant::now()) {
+        if let Some(gone) = self.foresight.keep(token, caller, fh, *attr, Instant::now()) {
             self.released(ReleasedFile { fh: gone, flock_owner: None }, false);
         }
-        if was_idle {
+        if self.foresight.begin_sweeping() {
             self.close_unused_later();
         }
         outcome
@@ -182,7 +192,7 @@ impl Vfs {
             for fh in vfs.foresight.unused(Instant::now()) {
                 vfs.released(ReleasedFile { fh, flock_owner: None }, false);
             }
-            if !vfs.foresight.is_idle() {
+            if vfs.foresight.goes_on_sweeping() {
                 vfs.close_unused_later();
             }
         };
