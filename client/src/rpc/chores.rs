@@ -56,12 +56,15 @@ impl Chores {
         self.something.notify_one();
     }
 
-    /// Returns whether enough is collected to be sent at once.
-    pub(super) fn forget(&self, node: Node, count: u64) -> bool {
+    /// Never sent by the caller itself, who may be a reader that must not wait for room.
+    pub(super) fn forget(&self, node: Node, count: u64) {
         let mut collected = self.collected.lock();
         collected.forgets.push((node, count));
-        self.wake_for_first(collected.forgets.len() + collected.releases.len());
-        collected.forgets.len() >= FORGETS_AT_ONCE
+        let forget_count = collected.forgets.len();
+        self.wake_for_first(forget_count + collected.releases.len());
+        if forget_count == FORGETS_AT_ONCE {
+            self.something.notify_one();
+        }
     }
 
     /// Returns whether enough is collected to be sent at once.
@@ -111,7 +114,9 @@ impl Rpc {
                     Some(at) => drop(self.chores.something.wait_until(&mut collected, at)),
                     None => self.chores.something.wait(&mut collected),
                 }
-            } else if self.chores.something.wait_for(&mut collected, COLLECT_TIME_MAX).timed_out() {
+            } else if collected.forgets.len() >= FORGETS_AT_ONCE
+                || self.chores.something.wait_for(&mut collected, COLLECT_TIME_MAX).timed_out()
+            {
                 MutexGuard::unlocked(&mut collected, || self.send_batches());
             }
         }

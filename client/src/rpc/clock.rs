@@ -29,7 +29,8 @@ impl Rpc {
                 });
                 continue;
             }
-            match state.session.poll_timeout() {
+            state.clock_wakes_at = state.session.poll_timeout();
+            match state.clock_wakes_at {
                 Some(due) => drop(self.tick.wait_until(&mut state, due)),
                 None => self.tick.wait(&mut state),
             }

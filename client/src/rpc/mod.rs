@@ -85,6 +85,8 @@ struct State {
     next_bulk: usize,
     joining: bool,
     waiting_for_room: usize,
+    /// When the clock looks next, unless it is told of something earlier.
+    clock_wakes_at: Option<Instant>,
     sent: Vec<(&'static str, u64)>,
     connected_since: Option<SystemTime>,
     reconnects: u64,
@@ -134,6 +136,7 @@ impl Rpc {
                 next_bulk: 0,
                 joining: false,
                 waiting_for_room: 0,
+                clock_wakes_at: None,
                 sent: Vec::new(),
                 connected_since: Some(SystemTime::now()),
                 reconnects: 0,
@@ -186,9 +189,7 @@ impl Rpc {
 
     /// Gives lookup counts back to the server, some time soon.
     pub(crate) fn batch_forget(&self, node: Node, count: u64) {
-        if self.chores.forget(node, count) {
-            self.send_batches();
-        }
+        self.chores.forget(node, count);
     }
 
     /// Closes a file at the server: at once, or some time soon.
@@ -266,6 +267,7 @@ impl Rpc {
             match state.session.submit(now, Terms { deadline, payload_bytes }, waiting) {
                 Ok(id) => {
                     state.count(operation);
+                    self.wake_clock_for(deadline, &mut state);
                     if payload_bytes >= BULK_BYTES_MIN {
                         self.want_bulk_lanes(&mut state);
                     }
@@ -288,6 +290,16 @@ impl Rpc {
                     now = Instant::now();
                 }
             }
+        }
+    }
+
+    /// A deadline that comes before everything the clock waits for would else be noticed with the next ping.
+    fn wake_clock_for(&self, deadline: Option<Instant>, state: &mut State) {
+        if let Some(deadline) = deadline
+            && state.clock_wakes_at.is_some_and(|at| deadline < at)
+        {
+            state.clock_wakes_at = Some(deadline);
+            self.tick.notify_one();
         }
     }
 
