@@ -1,8 +1,7 @@
 //! One connection's way out: frames leave in order, and whoever sends one never waits for the network.
 //!
 //! The thread that has something to send writes it to the socket itself, which is the shortest way. What the
-//! socket does not take at once is queued, and a thread of the lane brings it out when there is room. The queue is
-//! bounded by the requests that a session may have in flight.
+//! socket does not take at once is queued, and a thread of the lane brings it out when there is room.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
@@ -10,11 +9,15 @@ use std::sync::Arc;
 
 use nearfs_protocol::codec::{FrameKind, Header, set_id};
 use nearfs_protocol::id::RequestId;
-use nearfs_protocol::limits::HEADER_BYTES;
+use nearfs_protocol::limits::{HEADER_BYTES, REQUESTS_IN_FLIGHT_MAX};
 use nearfs_protocol::session::ConnectionId;
 use nearfs_transport::link::{LinkCloser, LinkWriter};
 use nearfs_transport::pool::Payload;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+
+/// Most frames that wait: a call and a cancel for each request in flight, and as many pongs and acks. A server that
+/// asks for more of these without reading them is given up.
+const QUEUE_FRAMES_MAX: usize = 4 * REQUESTS_IN_FLIGHT_MAX;
 
 /// A request as it is sent, and sent again after a loss: everything but its id.
 #[derive(Debug)]
@@ -63,6 +66,9 @@ impl Lane {
             return;
         }
         out.queue.push_back(outgoing);
+        if out.queue.len() > QUEUE_FRAMES_MAX {
+            return self.fail(&mut out, &ErrorKind::QuotaExceeded.into());
+        }
         if out.queue.len() > 1 {
             return; // The lane's thread is at it.
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nearfs_protocol::codec::{DecodeError, FrameKind, decode_control};
-use nearfs_protocol::message::{Answer, Push};
+use nearfs_protocol::id::Fh;
+use nearfs_protocol::message::{Answer, Push, ReleasedFile, Reply};
 use nearfs_protocol::session::client::Answered;
 use nearfs_transport::assembler::Frame;
 use nearfs_transport::frame::{FrameReader, ReceiveError};
@@ -43,8 +44,10 @@ impl Rpc {
                     self.room.notify_all();
                 }
                 drop(state);
-                if let Answered::Call(call) = answered {
-                    (call.done)(answer.map(|reply| (reply, frame.payload)));
+                match answered {
+                    Answered::Call(call) => (call.done)(answer.map(|reply| (reply, frame.payload))),
+                    Answered::Cancelled => self.unwanted(answer),
+                    Answered::Late => {}
                 }
             }
             FrameKind::Pong => self.state.lock().session.ponged(lane.connection, id, Instant::now()),
@@ -66,6 +69,41 @@ impl Rpc {
             }
         }
         Ok(())
+    }
+
+    /// The answer to a request that was given up: what it brings is given back, or the server would keep it until
+    /// the session ends. The lookup count of a created file does stay until then, since the answer does not tell a
+    /// created file from an opened one.
+    fn unwanted(self: &Arc<Self>, answer: Answer) {
+        match answer {
+            Ok(Reply::Opened { fh, .. }) => self.give_back(fh),
+            Ok(Reply::Entry { attr, fh, .. }) => {
+                self.batch_forget(attr.node, 1);
+                fh.into_iter().for_each(|fh| self.give_back(fh));
+            }
+            Ok(Reply::Listing { entries, .. }) => {
+                entries
+                    .iter()
+                    .filter_map(|entry| entry.attr)
+                    .for_each(|attr| self.batch_forget(attr.node, 1));
+            }
+            Ok(
+                Reply::Done
+                | Reply::Attr(_)
+                | Reply::Changed { .. }
+                | Reply::Read { .. }
+                | Reply::Written(_)
+                | Reply::StatFs(_)
+                | Reply::Offset(_)
+                | Reply::Lock(_),
+            )
+            | Err(_) => {}
+        }
+    }
+
+    fn give_back(self: &Arc<Self>, fh: Fh) {
+        let rpc = Arc::clone(self);
+        self.defer(Box::new(move || rpc.batch_release(ReleasedFile { fh, flock_owner: None }, false)));
     }
 
     /// A connection ended: the session gives up the others too, and resumes as a whole.
