@@ -212,9 +212,21 @@ impl Cache {
         self.own_name(token, place, Dentry::Absent, now);
     }
 
+    /// Whether two names were seen to lead to different nodes. Two names of one node stay both when one is renamed
+    /// to the other (rename(2)).
+    pub fn lead_apart(&self, one: (Node, &Name), other: (Node, &Name)) -> bool {
+        let seen = |place: (Node, &Name)| self.dentries.last_seen(place.0, place.1);
+        seen(one).zip(seen(other)).is_some_and(|(one, other)| one != other)
+    }
+
     /// Whether nothing happened since the token was taken that makes old what was said of a name and its node.
     pub fn stands(&self, token: FillToken, (parent, name): (Node, &Name), node: Node) -> bool {
-        self.epochs.stands(token, parent, Part::Name(name)) && self.epochs.stands(token, node, Part::Attr)
+        self.epochs.stands(token, parent, Part::Name(name)) && self.attr_stands(token, node)
+    }
+
+    /// The same of a node alone.
+    pub fn attr_stands(&self, token: FillToken, node: Node) -> bool {
+        self.epochs.stands(token, node, Part::Attr)
     }
 
     /// A change of our own to a name ended in a way that does not tell what the name stands for.

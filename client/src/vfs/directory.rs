@@ -1,10 +1,11 @@
 //! Listing directories.
 //!
 //! The kernel keeps whole listings itself, for as long as the directory's change counter stands; here
-//! is only what was fetched for one reader and not yet taken.
+//! is only what was fetched for one reader and not yet taken. Attributes that have become old meanwhile, by time or by
+//! a change of our own, are not handed out: the name is listed without them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nearfs_protocol::attr::{DirEntry, FileKind};
 use nearfs_protocol::errno::Errno;
@@ -12,10 +13,11 @@ use nearfs_protocol::id::{Change, Node};
 use nearfs_protocol::message::{Reply, Request};
 use parking_lot::Mutex;
 
+use crate::cache::FillToken;
 use crate::files::OpenDirectory;
 use crate::identity::Caller;
 use crate::rpc::Outcome;
-use crate::vfs::types::{DirItem, Opened};
+use crate::vfs::types::{DirItem, Entry, Opened};
 use crate::vfs::{Vfs, tri, unexpected};
 
 /// Bytes of entries asked for at first; a reader that goes on gets more at a time.
@@ -35,9 +37,18 @@ pub(crate) struct Listing {
     taken: usize,
     /// Whether the directory ends behind them.
     end: bool,
-    /// Whether something was fetched at all.
-    fetched: bool,
+    /// Since when, if anything was fetched at all.
+    fetched: Option<Fetched>,
     page_bytes: u32,
+}
+
+/// What decides how long the attributes in a listing are right.
+#[derive(Clone, Copy, Debug)]
+struct Fetched {
+    /// From before the question was sent.
+    token: FillToken,
+    /// When the answer arrived.
+    at: Instant,
 }
 
 impl Vfs {
@@ -55,13 +66,14 @@ impl Vfs {
             return done(Ok(self.opened_directory(node, Listing::default(), true)));
         }
         let vfs = Arc::clone(self);
+        let token = self.cache.begin_fill();
         self.call(caller, node, page(node, 0, FIRST_PAGE_BYTES, true), move |outcome| {
-            done(vfs.listed(outcome).map(|(entries, end, change)| {
+            done(vfs.listed(token, node, outcome).map(|(entries, end, change)| {
                 let keep = vfs.nodes.pages_opened(node, change);
                 let listing = Listing {
                     entries,
                     end,
-                    fetched: true,
+                    fetched: Some(Fetched { token, at: Instant::now() }),
                     page_bytes: FIRST_PAGE_BYTES,
                     ..Listing::default()
                 };
@@ -91,14 +103,15 @@ impl Vfs {
         let cookie = offset.saturating_sub(OWN_OFFSETS);
         let mut listing = directory.listing.lock();
         if listing.seek(cookie) {
-            return self.hand_over(directory.node, &mut listing, offset, take);
+            return self.hand_over(directory.node, &mut listing, offset, plus, take);
         }
         let page_bytes = (listing.page_bytes * 2).clamp(FIRST_PAGE_BYTES, PAGE_BYTES_MAX);
         drop(listing);
         let vfs = Arc::clone(self);
         let node = directory.node;
+        let token = self.cache.begin_fill();
         self.call(caller, node, page(node, cookie, page_bytes, plus), move |outcome| {
-            let (entries, end) = match vfs.listed(outcome) {
+            let (entries, end) = match vfs.listed(token, node, outcome) {
                 Ok((entries, end, _)) => (entries, end),
                 Err(errno) => {
                     take(Err(errno));
@@ -106,10 +119,11 @@ impl Vfs {
                 }
             };
             let mut listing = directory.listing.lock();
-            let fetched = Listing { start: cookie, entries, taken: 0, end, fetched: true, page_bytes };
+            let fetched = Some(Fetched { token, at: Instant::now() });
+            let fetched = Listing { start: cookie, entries, taken: 0, end, fetched, page_bytes };
             let rest = std::mem::replace(&mut *listing, fetched);
             vfs.give_back(rest);
-            vfs.hand_over(node, &mut listing, offset, take);
+            vfs.hand_over(node, &mut listing, offset, plus, take);
         });
     }
 
@@ -142,7 +156,12 @@ impl Vfs {
     }
 
     /// Takes a listing out of an answer and counts the references that came with it.
-    fn listed(&self, outcome: Outcome) -> Result<(Vec<DirEntry>, bool, Change), Errno> {
+    fn listed(
+        &self,
+        token: FillToken,
+        parent: Node,
+        outcome: Outcome,
+    ) -> Result<(Vec<DirEntry>, bool, Change), Errno> {
         match outcome?.0 {
             Reply::Listing { entries, end, change } => {
                 if entries.iter().any(|entry| entry.cookie == 0 || entry.cookie > i64::MAX as u64) {
@@ -153,6 +172,7 @@ impl Vfs {
                         self.nodes.grant(attr.node);
                     }
                 }
+                self.cache.fill_page(token, parent, change, &entries, Instant::now());
                 Ok((entries, end, change))
             }
             other => Err(unexpected(&other)),
@@ -164,28 +184,40 @@ impl Vfs {
         node: Node,
         listing: &mut Listing,
         offset: u64,
+        plus: bool,
         take: impl FnOnce(Result<&[DirItem], Errno>) -> usize,
     ) {
         let mut items = self.dots(node, offset);
         let dot_count = items.len();
         let waiting = &listing.entries[listing.taken..];
-        items.extend(waiting.iter().map(|entry| self.item(entry)));
+        let fetched = listing.fetched.filter(|_| plus);
+        items.extend(waiting.iter().map(|entry| self.item(node, entry, fetched)));
         let taken = take(Ok(&items)).min(items.len());
-        for item in &items[dot_count.min(taken)..taken] {
-            if let Some(entry) = &item.entry {
-                self.nodes.reference(entry.attr.node);
+        let taken_items = &items[dot_count.min(taken)..taken];
+        for (item, entry) in taken_items.iter().zip(waiting) {
+            match (&item.entry, &entry.attr) {
+                (Some(entry), _) => self.nodes.reference(entry.attr.node),
+                (None, Some(attr)) => self.give_back_one(attr.node),
+                (None, None) => {}
             }
         }
-        listing.taken += taken.saturating_sub(dot_count);
+        listing.taken += taken_items.len();
     }
 
-    fn item(&self, entry: &DirEntry) -> DirItem {
+    /// An entry for the kernel, with attributes where they are wanted and still right.
+    fn item(&self, parent: Node, entry: &DirEntry, fetched: Option<Fetched>) -> DirItem {
+        let full = fetched.zip(entry.attr).and_then(|(fetched, attr)| {
+            let left = |trust: Duration| trust.checked_sub(fetched.at.elapsed());
+            let (entry_ttl, attr_ttl) = (left(self.config.entry_timeout)?, left(self.config.attr_timeout)?);
+            let stands = self.cache.stands(fetched.token, (parent, &entry.name), attr.node);
+            stands.then(|| Entry { entry_ttl, attr_ttl, ..self.entry(attr) })
+        });
         DirItem {
             ino: entry.ino,
             offset: entry.cookie.saturating_add(OWN_OFFSETS).min(i64::MAX as u64),
             kind: entry.attr.as_ref().map(|attr| attr.kind).or(entry.kind),
             name: entry.name.as_bytes().to_vec(),
-            entry: entry.attr.map(|attr| self.entry(attr)),
+            entry: full,
         }
     }
 
@@ -204,11 +236,15 @@ impl Vfs {
     /// Gives the references of entries that nobody took back to the server.
     fn give_back(&self, listing: Listing) {
         for entry in &listing.entries[listing.taken..] {
-            if let Some(attr) = &entry.attr
-                && let Some((node, count)) = self.nodes.unused(attr.node)
-            {
-                self.forgotten(node, count);
+            if let Some(attr) = &entry.attr {
+                self.give_back_one(attr.node);
             }
+        }
+    }
+
+    fn give_back_one(&self, node: Node) {
+        if let Some((node, count)) = self.nodes.unused(node) {
+            self.forgotten(node, count);
         }
     }
 }
@@ -216,7 +252,7 @@ impl Vfs {
 impl Listing {
     /// Goes to the entry that follows a cookie. Whether it is among those fetched (or known to be the end).
     fn seek(&mut self, cookie: u64) -> bool {
-        if !self.fetched {
+        if self.fetched.is_none() {
             return false;
         }
         let here = match self.taken {

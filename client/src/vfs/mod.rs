@@ -75,6 +75,9 @@ impl Vfs {
     pub fn connect(source: &Source, config: VfsConfig) -> Result<Arc<Vfs>, ConnectError> {
         let (rpc, welcome) = Rpc::connect(source, &config)?;
         let root = welcome.root.node;
+        let TrustTimes { attr, entry, negative } = trust_times(&config);
+        let config =
+            VfsConfig { attr_timeout: attr, entry_timeout: entry, negative_timeout: negative, ..config };
         Ok(Arc::new(Vfs {
             rpc,
             ids: Ids::new(welcome.identity, config.identity),
