@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nearfs_protocol::attr::{Attr, SetAttr, StatFs};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::Change;
+use nearfs_protocol::limits::SYMLINK_BYTES_MAX;
 use nearfs_protocol::message::{Reply, Request};
 
 use crate::cache::FillToken;
@@ -94,10 +95,12 @@ impl Vfs {
     ) {
         let node = tri!(self.nodes.node(ino), done);
         self.call(caller, node, Request::ReadLink { node }, |outcome| {
-            done(outcome.and_then(|(_, target)| match target.contains(&0) {
-                // A NUL would cut the target short in the kernel: the server is broken.
-                true => Err(Errno::EIO),
-                false => Ok(target.to_vec()),
+            // The kernel would cut the target short at a NUL, and take none that is empty or too long.
+            let fits =
+                |target: &[u8]| (1..=SYMLINK_BYTES_MAX).contains(&target.len()) && !target.contains(&0);
+            done(outcome.and_then(|(_, target)| match fits(&target) {
+                true => Ok(target.to_vec()),
+                false => Err(Errno::EIO), // The server is broken.
             }));
         });
     }

@@ -108,7 +108,10 @@ impl Vfs {
         let request = Request::CopyRange { from: from.fh, from_offset, to: to.fh, to_offset, length };
         self.call(caller, to.node, request, move |outcome| {
             vfs.cache.blocks.changed(to.node, to_offset..to_offset.saturating_add(length));
-            done(vfs.written(token, outcome).map(|written| written.size));
+            done(vfs.written(token, outcome).and_then(|written| match written.size <= length {
+                true => Ok(written.size),
+                false => Err(Errno::EIO), // The server is broken.
+            }));
         });
     }
 

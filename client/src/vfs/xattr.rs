@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::limits::{XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
+use nearfs_protocol::limits::{XATTR_NAME_BYTES_MAX, XATTR_NAMES_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use nearfs_protocol::message::{Request, XattrMode};
 
 use crate::identity::Caller;
-use crate::rpc::Patience;
-use crate::vfs::{Vfs, tri};
+use crate::rpc::{Outcome, Patience};
+use crate::vfs::{Vfs, tri, unexpected};
 
 impl Vfs {
     /// Reads a value (getxattr(2)).
@@ -29,7 +29,7 @@ impl Vfs {
         let change = self.cache.attrs.last_change(node);
         let vfs = Arc::clone(self);
         self.call(caller, node, Request::GetXattr { node, name: name.clone() }, move |outcome| {
-            let value = outcome.map(|(_, value)| value.to_vec());
+            let value = bounded(outcome, XATTR_VALUE_BYTES_MAX);
             match &value {
                 Ok(value) => vfs.cache.fill_xattr(token, node, change, &name, Some(value), Instant::now()),
                 Err(Errno::ENODATA) => vfs.cache.fill_xattr(token, node, change, &name, None, Instant::now()),
@@ -79,7 +79,7 @@ impl Vfs {
     ) {
         let node = tri!(self.nodes.node(ino), done);
         self.call(caller, node, Request::ListXattr { node }, |outcome| {
-            done(outcome.map(|(_, names)| names.to_vec()));
+            done(bounded(outcome, XATTR_NAMES_BYTES_MAX));
         });
     }
 
@@ -99,6 +99,14 @@ impl Vfs {
             vfs.cache.attrs.invalidate(node);
             done(outcome.map(|_| ()));
         });
+    }
+}
+
+/// The bytes in an answer, unless the server is broken and sent more than there can be.
+fn bounded(outcome: Outcome, bytes_max: usize) -> Result<Vec<u8>, Errno> {
+    match outcome? {
+        (_, bytes) if bytes.len() <= bytes_max => Ok(bytes.to_vec()),
+        (reply, _) => Err(unexpected(&reply)),
     }
 }
 
