@@ -1,0 +1,11 @@
+//! The client against a scripted peer: a server on a real socket that says exactly what a test wants.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The allowance for tests does not reach their shared functions.
+
+mod caching;
+mod deadlines;
+mod hostile;
+mod operations;
+mod reading;
+mod resume;
+mod scripted;
+mod values;
