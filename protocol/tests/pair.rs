@@ -1,7 +1,8 @@
 //! Both session machines, joined by a network that fails, in virtual time: whatever is lost, late or doubled,
 //! every mutation takes effect at most once and every request has one outcome that is true.
 //!
-//! One seed is one world. A failing seed prints itself; `NEARFS_SEED=7 cargo test --test pair` runs it alone.
+//! One seed is one world. A failing seed prints itself; `NEARFS_SEED=7 cargo test --test pair` runs it alone,
+//! `NEARFS_SEEDS=100000` runs more of them.
 
 #[path = "pair/client.rs"]
 mod client;
@@ -18,9 +19,10 @@ const SEEDS: u64 = 200;
 
 #[test]
 fn every_request_has_one_effect_and_one_outcome() {
-    let only = std::env::var("NEARFS_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let number = |name| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
+    let only: Option<u64> = number("NEARFS_SEED");
     let mut tally = Tally::default();
-    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
+    for seed in only.map_or(0..number("NEARFS_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1) {
         match World::new(seed, Breakage::None).run() {
             Ok(seen) => tally += seen,
             Err(what) => panic!("seed {seed}: {what}"),

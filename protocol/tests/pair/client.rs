@@ -1,6 +1,6 @@
 //! The client's driver in the simulated world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use nearfs_protocol::greeting::Hello;
@@ -18,6 +18,8 @@ pub(crate) struct Client {
     pub(crate) session: ClientSession<Operation>,
     sockets: BTreeMap<Socket, Option<ConnectionId>>,
     greetings: BTreeMap<Socket, Hello>,
+    /// Attempts to connect of which the outcome is known.
+    decided: BTreeSet<Socket>,
     waiting: Vec<(Operation, Option<Instant>)>,
     cancelled: BTreeMap<RequestId, Operation>,
     breakage: Breakage,
@@ -43,6 +45,7 @@ impl Client {
             session: ClientSession::new(destination, seed),
             sockets: BTreeMap::new(),
             greetings: BTreeMap::new(),
+            decided: BTreeSet::new(),
             waiting: Vec::new(),
             cancelled: BTreeMap::new(),
             breakage,
@@ -59,14 +62,12 @@ impl Client {
 
     /// A connection could not be made, or nobody welcomed it in time.
     pub(crate) fn gave_up(&mut self, socket: Socket, now: Instant) -> Vec<Wish> {
-        match self.sockets.get(&socket) {
-            Some(Some(_)) => Vec::new(),
-            Some(None) | None => {
-                self.sockets.remove(&socket);
-                self.session.connect_failed(now);
-                if *self.session.phase() == Phase::Greeting { vec![Wish::Dial] } else { Vec::new() }
-            }
+        if !self.decided.insert(socket) {
+            return Vec::new();
         }
+        self.sockets.remove(&socket);
+        self.session.connect_failed(now);
+        if *self.session.phase() == Phase::Greeting { vec![Wish::Dial] } else { Vec::new() }
     }
 
     pub(crate) fn issue(&mut self, operation: Operation, deadline: Option<Instant>) {
@@ -145,8 +146,12 @@ impl Client {
     fn greeted(&mut self, socket: Socket, frame: Frame, now: Instant) -> Vec<Wish> {
         let Some(hello) = self.greetings.remove(&socket) else { return Vec::new() };
         let welcome = match frame {
-            Frame::Welcome(welcome) => welcome,
+            Frame::Welcome(welcome) => {
+                self.decided.insert(socket);
+                welcome
+            }
             Frame::Refused(refusal) => {
+                self.decided.insert(socket);
                 self.session.refused(&hello, refusal, now);
                 self.sockets.remove(&socket);
                 return vec![Wish::Close(socket)];

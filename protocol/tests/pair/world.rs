@@ -230,6 +230,10 @@ impl World {
                 self.grant_client(wishes);
             }
             Step::GiveUpDialing(socket) => {
+                if *self.client.session.phase() == Phase::Greeting {
+                    // If the greeting arrived still, a server would begin a session that nobody uses.
+                    self.network.cut(socket, Side::Server);
+                }
                 let wishes = self.client.gave_up(socket, now);
                 self.grant_client(wishes);
             }
