@@ -7,6 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+use nearfs_fuse_client::options::MOUNT_OPTIONS;
+
+/// What the exit codes of every sub-command mean.
+const EXIT_STATUS: &[(&str, &str)] = &[
+    ("0", "It is done."),
+    ("1", "It failed; a line on standard error says why."),
+    ("2", "The command line is wrong."),
+    ("3", "The server cannot be reached, or does not admit this client."),
+];
 
 /// Writes the manual page to standard output, or all pages into a directory.
 #[derive(Args)]
@@ -31,7 +41,7 @@ fn write_pages(mut program: Command, directory: &Path) -> anyhow::Result<()> {
     program.build();
     let pages = program.get_subcommands().filter(|command| command.get_name() != "help").map(|command| {
         let name = format!("nearfs-{}", command.get_name());
-        (name.clone(), command.clone().name(name))
+        (name.clone(), command.clone().name(name).version(env!("CARGO_PKG_VERSION")))
     });
     for (name, command) in pages.chain([("nearfs".to_owned(), program.clone())]) {
         let path = directory.join(format!("{name}.1"));
@@ -41,7 +51,46 @@ fn write_pages(mut program: Command, directory: &Path) -> anyhow::Result<()> {
 }
 
 fn page(command: Command) -> anyhow::Result<Vec<u8>> {
+    let is_mount = command.get_name() == "nearfs-mount";
+    // What follows the options in the help is a table; the manual has a section of its own for it.
+    let man = Man::new(command.after_help("").after_long_help(""));
     let mut page = Vec::new();
-    Man::new(command).render(&mut page)?;
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    man.render_subcommands_section(&mut page)?;
+    if is_mount {
+        mount_options().to_writer(&mut page)?;
+    }
+    exit_status().to_writer(&mut page)?;
+    man.render_version_section(&mut page)?;
     Ok(page)
+}
+
+fn mount_options() -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", ["MOUNT OPTIONS"]);
+    section.text([roman("For -o, separated by commas; a later one wins over an earlier one.")]);
+    for (names, what) in MOUNT_OPTIONS {
+        tagged(&mut section, names, what);
+    }
+    section
+}
+
+fn exit_status() -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", ["EXIT STATUS"]);
+    for (code, meaning) in EXIT_STATUS {
+        tagged(&mut section, code, meaning);
+    }
+    section
+}
+
+/// A paragraph that hangs on a word.
+fn tagged(section: &mut Roff, tag: &str, text: &str) {
+    section.control("TP", []);
+    section.text([bold(tag)]);
+    section.text([roman(text)]);
 }

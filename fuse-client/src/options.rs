@@ -4,35 +4,43 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser};
 
-/// The options of `-o`, for people.
-const OPTIONS_HELP: &str = "\
-Options for -o, separated by commas; a later one wins over an earlier one:
-  ro, rw                  read only, or read and write (default)
-  allow_other, allow_root let other users, or root, use the mount
-  default_permissions     the kernel checks permissions by mode, uid and gid; the default when others may
-                          use the mount or the server acts as the calling user (no_default_permissions)
-  uid=N, gid=N, umask=M   show all files as this user's, this group's, without these permission bits
-  timeout=SECS            how long reads and metadata wait for the server (30)
-  hard, soft              writes wait for the server as long as it takes (default), or for timeout= only
-  cache_size=BYTES        memory for caches, as in 64M or 1G (64M); 0 for none
-  readahead=BYTES         how far to read ahead of a sequential reader (16M)
-  attr_timeout=SECS, entry_timeout=SECS, negative_timeout=SECS
-                          how long attributes, names and absent names are believed (1, the longest)
-  sync, dirsync           every write, or every change of a directory, is on the server's disk at return
-  local_lock=none|flock|posix|all
-                          which locks stay on this machine (none)
-  nconnect=N              connections to the server (3)
-  max_read=BYTES          largest read request
-  nosuid, nodev, noexec, noatime
-                          as mount(8) has them; nosuid and nodev are on unless suid and dev are given
-  nonempty                mount over a directory that is not empty
-  insecure                use an unencrypted connection to another machine
-  fsname=NAME             what the table of mounts shows as the source
-What mount(8) and fstab(5) add (defaults, noauto, user, _netdev, x-...) is accepted.";
+/// The options of `-o` and what they do, for `--help` and the manual.
+pub const MOUNT_OPTIONS: &[(&str, &str)] = &[
+    ("ro, rw", "read only, or read and write (default)"),
+    ("allow_other", "let other users use the mount"),
+    ("allow_root", "let root use the mount"),
+    (
+        "default_permissions",
+        "the kernel checks permissions by mode, uid and gid; the default when others may use the mount \
+         or the server acts as the calling user (no_default_permissions turns it off)",
+    ),
+    ("uid=N, gid=N", "show all files as this user's, this group's"),
+    ("umask=M", "show all files without these permission bits"),
+    ("timeout=SECS", "how long reads and metadata wait for the server (30)"),
+    ("hard, soft", "writes wait for the server as long as it takes (default), or for timeout= only"),
+    ("cache_size=BYTES", "memory for caches, as in 64M or 1G (64M); 0 for none"),
+    ("readahead=BYTES", "how far to read ahead of a sequential reader (16M)"),
+    ("attr_timeout=SECS", "how long attributes are believed (1, the longest)"),
+    ("entry_timeout=SECS", "how long names are believed (1, the longest)"),
+    ("negative_timeout=SECS", "how long absent names are believed (1, the longest)"),
+    ("sync, dirsync", "every write, or every change of a directory, is on the server's disk when it returns"),
+    ("local_lock=KIND", "which locks stay on this machine: none (default), flock, posix or all"),
+    ("nconnect=N", "connections to the server (3)"),
+    ("max_read=BYTES", "largest read request"),
+    ("nosuid, nodev", "no setuid programs, no devices; on unless suid, dev are given"),
+    ("noexec, noatime", "as mount(8) has them"),
+    ("nonempty", "mount over a directory that is not empty"),
+    ("insecure", "use an unencrypted connection to another machine"),
+    ("fsname=NAME", "what the table of mounts shows as the source"),
+    ("remount", "change ro, nosuid and the like of a mount that exists"),
+];
+
+/// Columns of `--help` for the names of mount options, and for what they do.
+const HELP_COLUMNS: (usize, usize) = (23, 54);
 
 /// Mounts a directory of a server; returns when it can be used, and serves it in the background.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = OPTIONS_HELP)]
+#[command(after_help = mount_options_help())]
 pub struct MountOptions {
     /// What to mount: nearfs://host[:port][/export[/path]], host:/export, unix:/socket or exec:command
     #[arg(value_name = "SOURCE")]
@@ -128,5 +136,62 @@ impl MountProgramOptions {
             verbose: self.verbose,
             log_file: None,
         }
+    }
+}
+
+/// The mount options as a table that fits a terminal of 80 columns.
+fn mount_options_help() -> String {
+    let (name_width, text_width) = HELP_COLUMNS;
+    let mut help =
+        String::from("Options for -o, separated by commas; a later one wins over an earlier one:\n");
+    for (names, what) in MOUNT_OPTIONS {
+        let mut names = *names;
+        for line in wrap(what, text_width) {
+            help.push_str(&format!("  {names:<name_width$} {line}\n"));
+            names = "";
+        }
+    }
+    help.push_str("What mount(8) and fstab(5) add (defaults, noauto, _netdev, x-...) is accepted.");
+    help
+}
+
+/// Lines of whole words.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mount_option::MountSettings;
+
+    #[test]
+    fn every_option_of_the_help_exists() {
+        for (names, _) in MOUNT_OPTIONS {
+            for name in names.split(", ") {
+                let value = match name.split_once('=') {
+                    Some((name, "KIND")) => format!("{name}=flock"),
+                    Some((name, "BYTES")) => format!("{name}=64K"),
+                    Some((name, _)) => format!("{name}=1"),
+                    None => name.to_owned(),
+                };
+                assert!(MountSettings::parse(&[&value]).is_ok(), "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal() {
+        assert!(mount_options_help().lines().all(|line| line.len() <= 80));
     }
 }
