@@ -81,8 +81,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => nth.prop_map(|nth| Op::LoseWrite { nth }),
         1 => cell.clone().prop_map(|cell| Op::Truncate { cell }),
         1 => cell.clone().prop_map(|cell| Op::ForeignPushed { cell }),
-        1 => cell.prop_map(|cell| Op::ForeignUnseen { cell }),
-        1 => Just(Op::Revalidate),
+        2 => cell.prop_map(|cell| Op::ForeignUnseen { cell }),
+        3 => Just(Op::Revalidate),
     ]
 }
 
@@ -459,6 +459,46 @@ fn writes_told_in_another_order_keep_the_blocks() {
     first.finish(0, &[2], Change(1), Change(2), BLOCK_BYTES);
     cache.revalidate(NODE, Change(3));
     assert_eq!(cache.read_if_here(NODE, 0, 3).unwrap().into_bytes(), [2, 3, 1][..]);
+}
+
+#[test]
+fn a_write_behind_the_end_moves_it() {
+    let cache = cache(10);
+    read(&cache, 0).0.pop().unwrap().complete(Change(1), Bytes::from_static(b"end"));
+    let ticket = cache.begin_write(NODE, Some(2 * BLOCK_BYTES), 1);
+    ticket.finish(2 * BLOCK_BYTES, &[9], Change(1), Change(2), 2 * BLOCK_BYTES + 1);
+    assert!(cache.read_if_here(NODE, 0, 10).is_none());
+    read(&cache, 0).0.pop().unwrap().complete(Change(2), full(0));
+    cache.truncate(NODE, 5);
+    assert!(cache.read_if_here(NODE, 0, 10).is_none());
+}
+
+#[test]
+fn of_overlapping_writes_nobody_knows_the_outcome() {
+    let cache = cache(10);
+    for index in 0..2 {
+        read(&cache, index).0.pop().unwrap().complete(Change(1), full(1));
+    }
+    let first = cache.begin_write(NODE, Some(0), 2);
+    let second = cache.begin_write(NODE, Some(1), 2);
+    first.finish(0, &[2, 2], Change(2), Change(3), 2 * BLOCK_BYTES);
+    second.finish(1, &[3, 3], Change(1), Change(2), 2 * BLOCK_BYTES);
+    assert!(cache.read_if_here(NODE, 0, 1).is_none());
+    assert!(cache.read_if_here(NODE, BLOCK_BYTES, 1).is_some());
+}
+
+#[test]
+fn who_reads_after_a_look_at_the_attributes_joins_no_older_fetch() {
+    let cache = cache(10);
+    let (old, _) = read(&cache, 0);
+    read(&cache, 1).0.pop().unwrap().complete(Change(2), full(2));
+    let (since, _) = read(&cache, 2);
+    cache.revalidate(NODE, Change(2));
+    assert_eq!(read(&cache, 0).0.len(), 1, "it may have been answered before the counter was 2");
+    assert_eq!(read(&cache, 2).0.len(), 0, "it was asked for when the counter was 2 already");
+    cache.revalidate(NODE, Change(3));
+    assert_eq!(read(&cache, 2).0.len(), 1);
+    drop((old, since));
 }
 
 #[test]
