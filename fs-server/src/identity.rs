@@ -11,8 +11,8 @@ use nearfs_protocol::greeting::Identity;
 use nearfs_protocol::limits::GROUPS_MAX;
 use nearfs_protocol::message::Caller;
 use rustix::fs::Mode;
-use rustix::process::{Gid, getegid, geteuid, getgroups, umask};
-use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use rustix::process::umask;
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, UnshareFlags};
 
 /// What a thread that acts as somebody else keeps, to be able to become another: all else that root may do would
 /// also let ordinary callers exceed quotas and set other people's extended attributes.
@@ -67,8 +67,9 @@ pub(crate) fn become_server() -> Result<(), Errno> {
             return Ok(());
         }
         present.acting = Acting::Unknown;
+        let (uid, gid) = process::ids();
         let own_groups = process::groups()?;
-        set_ids(geteuid().as_raw(), getegid().as_raw(), &own_groups)?;
+        set_ids(uid, gid, &own_groups)?;
         set_effective(process::permitted()?)?;
         present.acting = Acting::Server;
         Ok(())
@@ -83,7 +84,7 @@ pub(crate) fn as_server<T>(step: impl FnOnce() -> T) -> T {
         Acting::Server | Acting::Unknown => None,
     });
     let _back = acting_uid.map(|uid| {
-        set_fsuid(geteuid().as_raw());
+        set_fsuid(process::ids().0);
         BackTo(uid)
     });
     step()
@@ -117,7 +118,7 @@ impl Drop for BackTo {
 }
 
 fn is_own(uid: u32, gid: u32) -> bool {
-    uid == geteuid().as_raw() && gid == getegid().as_raw()
+    (uid, gid) == process::ids()
 }
 
 fn become_caller(caller: &Caller) -> Result<(), Errno> {
@@ -175,7 +176,15 @@ fn set_effective(effective: CapabilitySet) -> Result<(), Errno> {
 mod process {
     use std::sync::OnceLock;
 
-    use super::{CapabilitySet, Errno, getgroups};
+    use rustix::process::{getegid, geteuid, getgroups};
+
+    use super::{CapabilitySet, Errno};
+
+    /// The process' effective uid and gid.
+    pub(super) fn ids() -> (u32, u32) {
+        static IDS: OnceLock<(u32, u32)> = OnceLock::new();
+        *IDS.get_or_init(|| (geteuid().as_raw(), getegid().as_raw()))
+    }
 
     /// What a thread may raise.
     pub(super) fn permitted() -> Result<CapabilitySet, Errno> {

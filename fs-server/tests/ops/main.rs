@@ -10,5 +10,6 @@ mod identities;
 mod locks;
 mod names;
 mod nodes;
+mod speed;
 mod support;
 mod xattrs;
