@@ -75,7 +75,7 @@ impl Connection {
     pub(crate) async fn serve(&mut self) -> Ended {
         loop {
             if let Err(ended) = self.turn().await {
-                self.wire.flush();
+                self.wire.flush_own();
                 return ended;
             }
         }
@@ -84,8 +84,7 @@ impl Connection {
     /// Answers what has arrived, then reads more or waits for something to do.
     async fn turn(&mut self) -> Result<(), Ended> {
         let turn_over = self.take_frames()?;
-        self.wire.flush();
-        if self.wire.is_closed() {
+        if !self.wire.flush_own() && self.wire.is_closed() {
             return Err(Ended::Displaced);
         }
         if turn_over {

@@ -83,8 +83,15 @@ impl Wire {
         self.budget.add(outgoing.outbox.bytes() - before);
     }
 
-    /// Writes what the peer takes. What it does not take is left to the connection's task.
+    /// Writes what the peer takes, from any thread. What it does not take is left to the connection's task.
     pub(crate) fn flush(&self) {
+        if !self.flush_own() {
+            self.wake();
+        }
+    }
+
+    /// The same from the connection's own task, which needs not be woken. Whether nothing is left to do.
+    pub(crate) fn flush_own(&self) -> bool {
         let mut outgoing = self.outgoing.lock();
         match outgoing.write(&self.stream) {
             Ok(written) => self.budget.give_back(written),
@@ -93,11 +100,7 @@ impl Wire {
                 self.closed.store(true, Ordering::Release);
             }
         }
-        let unfinished = outgoing.outbox.bytes() > 0 || self.is_closed();
-        drop(outgoing);
-        if unfinished {
-            self.wake.notify_one();
-        }
+        outgoing.outbox.bytes() == 0 && !self.is_closed()
     }
 
     /// Whether something waits to be written.
