@@ -23,10 +23,7 @@ impl System for Nearfs {
 
     fn serve(&self, site: &Site) -> anyhow::Result<Server> {
         let mut command = site.placement.command(sibling("nearfs"));
-        command
-            .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
-            .arg(site.state.join("server-state"));
-        command.arg(&site.export);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).arg(&site.export);
         Ok(Server::listening(Daemon::start_listening(command, &site.log("server"))?))
     }
 
