@@ -27,7 +27,8 @@ pub(crate) struct ManOptions {
 }
 
 pub(crate) fn run(options: &ManOptions) -> anyhow::Result<()> {
-    let program = crate::Program::command();
+    // The manual has a page for each command in place of `nearfs help`.
+    let program = crate::Program::command().disable_help_subcommand(true);
     match &options.dir {
         Some(directory) => {
             fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -39,7 +40,7 @@ pub(crate) fn run(options: &ManOptions) -> anyhow::Result<()> {
 
 fn write_pages(mut program: Command, directory: &Path) -> anyhow::Result<()> {
     program.build();
-    let pages = program.get_subcommands().filter(|command| command.get_name() != "help").map(|command| {
+    let pages = program.get_subcommands().map(|command| {
         let name = format!("nearfs-{}", command.get_name());
         (name.clone(), command.clone().name(name).version(env!("CARGO_PKG_VERSION")))
     });
@@ -52,6 +53,7 @@ fn write_pages(mut program: Command, directory: &Path) -> anyhow::Result<()> {
 
 fn page(command: Command) -> anyhow::Result<Vec<u8>> {
     let is_mount = command.get_name() == "nearfs-mount";
+    let has_subcommands = command.has_subcommands();
     // What follows the options in the help is a table; the manual has a section of its own for it.
     let man = Man::new(command.after_help("").after_long_help(""));
     let mut page = Vec::new();
@@ -60,12 +62,13 @@ fn page(command: Command) -> anyhow::Result<Vec<u8>> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    man.render_subcommands_section(&mut page)?;
+    if has_subcommands {
+        man.render_subcommands_section(&mut page)?;
+    }
     if is_mount {
         mount_options().to_writer(&mut page)?;
     }
     exit_status().to_writer(&mut page)?;
-    man.render_version_section(&mut page)?;
     Ok(page)
 }
 
