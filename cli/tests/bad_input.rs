@@ -1,5 +1,7 @@
 //! Everything that can be typed wrong or be missing: one clear line and the right exit code.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::fs;

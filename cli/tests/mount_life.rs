@@ -1,5 +1,7 @@
 //! The life of a mount, through the program and the kernel.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,6 @@
 //! What the tests of the program share: a server, mounts of it, commands with a bound on their time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
 use std::fs;
