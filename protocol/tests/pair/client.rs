@@ -171,27 +171,23 @@ impl Client {
         let connection = welcomed.connection;
         let again: Vec<_> = welcomed.send_again.into_iter().map(|(id, call)| (id, call.copied())).collect();
         self.sockets.insert(socket, Some(connection));
-        let mut wishes = self.send_again(socket, again, now);
+        let mut wishes = self.send_again(socket, again);
         if self.session.may_join() {
             wishes.push(Wish::Dial);
         }
         wishes
     }
 
-    fn send_again(
-        &mut self,
-        socket: Socket,
-        again: Vec<(RequestId, Option<Operation>)>,
-        now: Instant,
-    ) -> Vec<Wish> {
+    fn send_again(&mut self, socket: Socket, again: Vec<(RequestId, Option<Operation>)>) -> Vec<Wish> {
         let mut wishes = Vec::new();
         for (id, operation) in again {
             let frame = match (operation, self.breakage) {
                 (_, Breakage::SendsNothingAgain) => continue,
                 (Some(operation), Breakage::SendsAgainAsNew) => {
                     self.session.cancel(id);
-                    let Ok(id) = self.session.submit(now, Terms::default(), operation) else { continue };
-                    Frame::Call(id, operation)
+                    self.cancelled.insert(id, operation);
+                    self.waiting.push((operation, None));
+                    Frame::Cancel(id)
                 }
                 (Some(operation), _) => Frame::Call(id, operation),
                 (None, _) => Frame::Cancel(id),

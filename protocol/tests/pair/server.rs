@@ -54,14 +54,7 @@ impl Server {
         if let Frame::Hello(hello) = frame {
             return self.greet(socket, &hello, now);
         }
-        let connection = match (self.sockets.get(&socket), self.breakage) {
-            (Some(connection), _) => *connection,
-            (None, Breakage::ReadsOldConnections) => match self.session.attached().next() {
-                Some(newest) => newest,
-                None => return Vec::new(),
-            },
-            (None, _) => return Vec::new(),
-        };
+        let Some(&connection) = self.sockets.get(&socket) else { return Vec::new() };
         let wishes = match frame {
             Frame::Call(id, operation) => self.call(connection, socket, id, operation, now),
             Frame::Cancel(id) => self.cancel(connection, socket, id, now),

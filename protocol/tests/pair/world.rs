@@ -31,8 +31,6 @@ pub(crate) enum Breakage {
     LiesAboutCancelled,
     /// The server sends an answer to a connection that has not asked.
     AnswersUnasked,
-    /// The server takes calls from connections that the session has left.
-    ReadsOldConnections,
     /// The client sends again under new ids.
     SendsAgainAsNew,
     /// The client sends nothing again.
@@ -40,12 +38,11 @@ pub(crate) enum Breakage {
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Breakage; 7] = [
+    pub(crate) const ALL: [Breakage; 6] = [
         Breakage::ForgetsAnswers,
         Breakage::StartsWhatWasCancelled,
         Breakage::LiesAboutCancelled,
         Breakage::AnswersUnasked,
-        Breakage::ReadsOldConnections,
         Breakage::SendsAgainAsNew,
         Breakage::SendsNothingAgain,
     ];

@@ -1,5 +1,7 @@
 //! How messages look on the wire: golden bytes, round trips, and bytes that nobody should send.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on should say why")]
+
 mod arbitrary;
 mod control;
 mod documented;
