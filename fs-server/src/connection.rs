@@ -18,7 +18,7 @@ use nearfs_transport::pool::Payload;
 use crate::dispatch::{Response, Served, SlowCall};
 use crate::server::Shared;
 use crate::session::Session;
-use crate::wire::Wire;
+use crate::wire::{Closed, Wire};
 
 /// Bytes that one connection moves before others get their turn.
 const TURN_BYTES_MAX: usize = 512 * 1024;
@@ -52,8 +52,8 @@ pub(crate) enum Ended {
     Closed,
     #[error("the peer closed it within a frame")]
     Cut,
-    #[error("the session goes on without it")]
-    Displaced,
+    #[error("{0}")]
+    ClosedHere(#[from] Closed),
     #[error("the server is stopping")]
     Stopping,
     #[error("a frame did not arrive in time")]
@@ -84,8 +84,10 @@ impl Connection {
     /// Answers what has arrived, then reads more or waits for something to do.
     async fn turn(&mut self) -> Result<(), Ended> {
         let turn_over = self.take_frames()?;
-        if !self.wire.flush_own() && self.wire.is_closed() {
-            return Err(Ended::Displaced);
+        if !self.wire.flush_own()
+            && let Some(why) = self.wire.closed()
+        {
+            return Err(why.into());
         }
         if turn_over {
             tokio::task::yield_now().await;
@@ -218,8 +220,10 @@ impl Peer<'_> {
     }
 
     fn run(&self, id: RequestId, call: Call, payload: Payload, asked_bytes: usize) -> usize {
+        let name = call.request.name();
         match self.session.files.serve(id, call, payload) {
             Served::Answered(response) => {
+                tell_failure(self.session, name, &response);
                 let moved_bytes = response.payload.len();
                 if let Some(wire) = self.session.finish(id, response)
                     && !Arc::ptr_eq(&wire, self.wire)
@@ -229,7 +233,7 @@ impl Peer<'_> {
                 moved_bytes
             }
             Served::Slow(call) => {
-                self.run_elsewhere(id, call, asked_bytes);
+                self.run_elsewhere(id, name, call, asked_bytes);
                 0
             }
             Served::Waits(wait) => {
@@ -241,13 +245,15 @@ impl Peer<'_> {
     }
 
     /// Carries out a call that may sleep where sleeping hurts nobody.
-    fn run_elsewhere(&self, id: RequestId, call: SlowCall, asked_bytes: usize) {
+    fn run_elsewhere(&self, id: RequestId, name: &'static str, call: SlowCall, asked_bytes: usize) {
         let (session, wire) = (self.session.clone(), self.wire.clone());
         let cost_bytes = FRAME_COST_BYTES + asked_bytes;
         wire.begin_slow(cost_bytes);
         let permits = session.slow_permits.clone();
         let run = move |permit| {
-            session.finish_and_flush(id, call.run());
+            let response = call.run();
+            tell_failure(&session, name, &response);
+            session.finish_and_flush(id, response);
             drop(permit);
             wire.end_slow(cost_bytes);
         };
@@ -273,5 +279,11 @@ impl Peer<'_> {
             Cancellation::Crossed => {}
         }
         Ok(())
+    }
+}
+
+fn tell_failure(session: &Session, name: &str, response: &Response) {
+    if let Err(errno) = &response.answer {
+        log::debug!("session {}: {name}: {errno}", session.id.0);
     }
 }

@@ -49,7 +49,9 @@ impl Outbox {
         let Some(piece) = self.pieces.back_mut() else { return Err(EncodeError) };
         let before = piece.head.len();
         if let Err(error) = encode_frame(&mut piece.head, kind, id, control, payload.len()) {
-            self.pieces.pop_back_if(|piece| piece.head.is_empty());
+            if piece.head.is_empty() {
+                self.pieces.pop_back();
+            }
             return Err(error);
         }
         if payload.len() <= COPIED_BYTES_MAX {
@@ -90,7 +92,8 @@ impl Outbox {
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.bytes -= bytes;
         self.written += bytes;
-        while let Some(mut piece) = self.pieces.pop_front_if(|piece| self.written >= piece.len()) {
+        while self.pieces.front().is_some_and(|piece| self.written >= piece.len()) {
+            let Some(mut piece) = self.pieces.pop_front() else { break };
             self.written -= piece.len();
             if piece.head.capacity() <= GATHERED_BYTES_MAX {
                 piece.head.clear();

@@ -153,7 +153,6 @@ impl Server {
         let session = connection.session.clone();
         log::info!("{peer}: connected, session {}, {} active", session.id.0, sessions.active());
         let ended = connection.serve().await;
-        connection.wire.close();
         session.detach(connection.id);
         if let Ended::Bye = ended {
             sessions.remove(session.id);

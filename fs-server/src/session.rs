@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::dispatch::{Response, SessionFiles};
-use crate::wire::Wire;
+use crate::wire::{Closed, Wire};
 
 /// Most calls of one session that sleep at the same time, so that others find a thread to sleep on.
 const SLOW_CALLS_MAX: usize = 16;
@@ -54,7 +54,7 @@ impl Session {
         let mut state = self.state.lock();
         let attached = state.machine.attach(wish, Instant::now())?;
         for displaced in attached.displaced {
-            state.close_wire(displaced);
+            state.close_wire(displaced, Closed::Displaced);
         }
         wire.push(FrameKind::Welcome, RequestId(0), welcome);
         state.wires.push((attached.connection, wire.clone()));
@@ -159,7 +159,7 @@ impl Session {
             let events = state.machine.handle_timeout(now);
             for event in &events {
                 if let Event::Silent(connection) = event {
-                    state.close_wire(*connection);
+                    state.close_wire(*connection, Closed::Silent);
                 }
             }
             events
@@ -167,9 +167,8 @@ impl Session {
         let mut over = false;
         for event in events {
             match event {
-                Event::Silent(connection) => {
-                    log::info!("session {}: connection {} fell silent", self.id.0, connection.0)
-                }
+                // Its task tells.
+                Event::Silent(_) => {}
                 // Nobody tells the client which of its locks went to others, so that it must not believe that
                 // it has any: the session goes with them. Without locks it stays.
                 Event::LeaseEnded if self.files.lock_count() > 0 => over = true,
@@ -189,7 +188,7 @@ impl Session {
             let mut state = self.state.lock();
             state.machine.end();
             for (_, wire) in state.wires.drain(..) {
-                wire.close();
+                wire.close(Closed::SessionOver);
             }
         }
         self.files.end();
@@ -197,9 +196,9 @@ impl Session {
 }
 
 impl State {
-    fn close_wire(&mut self, connection: ConnectionId) {
+    fn close_wire(&mut self, connection: ConnectionId, why: Closed) {
         if let Some(at) = self.wires.iter().position(|(id, _)| *id == connection) {
-            self.wires.swap_remove(at).1.close();
+            self.wires.swap_remove(at).1.close(why);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! any thread; only what the peer does not take waits for the connection's task.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use nearfs_protocol::codec::FrameKind;
@@ -37,7 +37,20 @@ pub(crate) struct Wire {
     slow_bytes: AtomicUsize,
     budget: Budget,
     wake: Notify,
-    closed: AtomicBool,
+    closed: OnceLock<Closed>,
+}
+
+/// Why a connection was ended from this side, without its peer or its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Closed {
+    #[error("the session goes on without it")]
+    Displaced,
+    #[error("nothing was heard on it")]
+    Silent,
+    #[error("its session is over")]
+    SessionOver,
+    #[error("it takes nothing any more")]
+    Failed,
 }
 
 #[derive(Default)]
@@ -55,7 +68,7 @@ impl Wire {
             slow_bytes: AtomicUsize::new(0),
             budget,
             wake: Notify::new(),
-            closed: AtomicBool::new(false),
+            closed: OnceLock::new(),
         }
     }
 
@@ -97,10 +110,10 @@ impl Wire {
             Ok(written) => self.budget.give_back(written),
             Err(error) => {
                 log::debug!("{}: {error}", self.stream.peer());
-                self.closed.store(true, Ordering::Release);
+                self.closed.get_or_init(|| Closed::Failed);
             }
         }
-        outgoing.outbox.bytes() == 0 && !self.is_closed()
+        outgoing.outbox.bytes() == 0 && self.closed().is_none()
     }
 
     /// Whether something waits to be written.
@@ -138,13 +151,14 @@ impl Wire {
     }
 
     /// Ends the connection: its task leaves as soon as it looks.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.wake.notify_one();
+    pub(crate) fn close(&self, why: Closed) {
+        self.closed.get_or_init(|| why);
+        self.wake();
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+    /// Whether it was ended, and why.
+    pub(crate) fn closed(&self) -> Option<Closed> {
+        self.closed.get().copied()
     }
 
     /// Since when the peer has taken nothing of what waits for it.

@@ -96,7 +96,7 @@ impl Listener {
             Acceptor::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 // It fails only when the peer has gone, which the first read tells.
-                let _ = tune(&*SockRef::from(&stream), peer);
+                let _ = tune(&SockRef::from(&stream), peer);
                 Stream::from_tcp(stream, peer)
             }
             Acceptor::Unix(listener) => Stream::from_unix(listener.accept().await?.0),
