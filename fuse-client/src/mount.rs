@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::ToSocketAddrs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::attach::{self, AttachError, Attachment};
 use crate::background::{self, Readiness, Side};
 use crate::bounded::within;
 use crate::capabilities::{READAHEAD_BYTES_MAX, Wanted};
-use crate::control::ControlSocket;
+use crate::control::{self, ControlSocket};
 use crate::filesystem::NearFs;
 use crate::live_mount::{LiveMount, SHUTDOWN_TIME_MAX};
 use crate::mount_option::{Access, MountSettings, OptionError};
@@ -175,22 +176,37 @@ fn serve(
     *slot = Some(Arc::clone(&mount));
     drop(slot);
 
-    let filesystem = NearFs::new(Arc::clone(&vfs), plan.wanted);
+    let result = answer_kernel(&mount, &entry, &vfs, device, plan, readiness);
+    if result.is_err() {
+        abandon(&entry);
+    }
+    result
+}
+
+/// Answers the kernel until it lets go of the mount.
+fn answer_kernel(
+    mount: &Arc<LiveMount>,
+    entry: &MountEntry,
+    vfs: &Arc<Vfs>,
+    device: OwnedFd,
+    plan: Plan,
+    readiness: Option<Readiness>,
+) -> Result<ExitCode, MountError> {
+    let filesystem = NearFs::new(Arc::clone(vfs), plan.wanted);
     let session = Session::from_fd(filesystem, device, plan.acl, plan.config);
     let session = session.map_err(local("the kernel and FUSE do not agree"))?;
-    attach::raise_readahead(&entry, READAHEAD_BYTES_MAX);
+    attach::raise_readahead(entry, READAHEAD_BYTES_MAX);
     let notifier = KernelNotifier::start(session.notifier()).map_err(local("cannot start a thread"))?;
     vfs.set_notifier(Box::new(move |invalidation| notifier.push(invalidation)));
-    let control = open_control(&entry, &mount);
+    let control = open_control(entry, mount);
     if let Some(readiness) = readiness {
         readiness.tell().map_err(local("cannot go into the background"))?;
     }
-    log::info!("{label} is mounted on {}", place.display());
-
+    log::info!("{} is mounted on {}", entry.source, entry.mount_point.display());
     if let Err(error) = session.run() {
         log::error!("the mount ended: {error}");
     }
-    Ok(end(&mount, &vfs, control, &entry))
+    Ok(end(mount, vfs, control, entry))
 }
 
 /// The kernel has let go: says good-bye to the server and tells whoever waits for it.
@@ -202,9 +218,10 @@ fn end(mount: &LiveMount, vfs: &Vfs, control: Option<ControlSocket>, entry: &Mou
     for line in &lost {
         log::error!("lost: {line}");
     }
-    // After an end that the kernel did not ask for, a mount without a server would stay behind.
-    if let Err(errno) = attach::detach(entry, true) {
-        log::warn!("cannot unmount: {errno}");
+    // If the connection was aborted, a dead mount is left behind. What somebody else serves is another one,
+    // to which the kernel gave the same numbers in the meantime.
+    if !control::is_served(entry) {
+        abandon(entry);
     }
     let code = if lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     mount.set_ended(lost);
@@ -212,6 +229,13 @@ fn end(mount: &LiveMount, vfs: &Vfs, control: Option<ControlSocket>, entry: &Mou
         control.drain(DRAIN_TIME_MAX);
     }
     code
+}
+
+/// Takes a mount away for which nobody would answer.
+fn abandon(entry: &MountEntry) {
+    if let Err(errno) = attach::detach(entry, true) {
+        log::warn!("cannot unmount: {errno}");
+    }
 }
 
 /// What the kind of server and the options come to.
