@@ -3,13 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::process::{Resource, getrlimit};
-
-/// Descriptors kept free for connections, listings and whatever is opened for a moment.
-const SPARE: usize = 1024;
-/// What is assumed where there is no limit.
-const UNLIMITED: usize = 1 << 20;
-
 /// How many descriptors may be held at once, over all exports and sessions. Clones share the count.
 #[derive(Clone)]
 pub struct Descriptors(Arc<Shared>);
@@ -17,22 +10,19 @@ pub struct Descriptors(Arc<Shared>);
 struct Shared {
     max: usize,
     held: AtomicUsize,
+    sessions: AtomicUsize,
 }
+
+/// A session's part in the descriptors, for as long as it lives.
+pub(crate) struct Share(Descriptors);
 
 /// The right to hold one descriptor; given back when dropped.
 pub(crate) struct Slot(Descriptors);
 
 impl Descriptors {
-    /// What the process' limit (`RLIMIT_NOFILE`) leaves; a small limit is halved instead.
-    pub fn of_process() -> Descriptors {
-        let limit = getrlimit(Resource::Nofile).current;
-        let limit = limit.map_or(UNLIMITED, |limit| usize::try_from(limit).unwrap_or(UNLIMITED));
-        Descriptors::new(limit.saturating_sub(SPARE).max(limit / 2))
-    }
-
     /// At most `max` at once.
     pub fn new(max: usize) -> Descriptors {
-        Descriptors(Arc::new(Shared { max, held: AtomicUsize::new(0) }))
+        Descriptors(Arc::new(Shared { max, held: AtomicUsize::new(0), sessions: AtomicUsize::new(0) }))
     }
 
     /// How many are held.
@@ -40,14 +30,31 @@ impl Descriptors {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// A slot for an open file, if there is one.
-    pub(crate) fn for_file(&self) -> Option<Slot> {
+    /// Counts a session among those that share.
+    pub(crate) fn join(&self) -> Share {
+        self.0.sessions.fetch_add(1, Ordering::Relaxed);
+        Share(self.clone())
+    }
+
+    /// A slot for an open file of a session that has so many, if there is one: the last quarter is for sessions that
+    /// have less than an equal part of all.
+    pub(crate) fn for_file(&self, open_files: impl FnOnce() -> usize) -> Option<Slot> {
+        let are_scarce = self.held() >= self.0.max - self.0.max / 4;
+        let sessions = self.0.sessions.load(Ordering::Relaxed).max(1);
+        if are_scarce && open_files() >= self.0.max / sessions {
+            return None;
+        }
         self.take(self.0.max)
     }
 
     /// A slot for a node that is held only to be quick: half of all are for those.
     pub(crate) fn for_node(&self) -> Option<Slot> {
         self.take(self.0.max / 2)
+    }
+
+    /// A slot for a node in place of another, which gives its own back soon.
+    pub(crate) fn for_replacement(&self) -> Option<Slot> {
+        self.take(self.0.max)
     }
 
     fn take(&self, below: usize) -> Option<Slot> {
@@ -65,6 +72,12 @@ impl Drop for Slot {
     }
 }
 
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,10 +87,25 @@ mod tests {
         let descriptors = Descriptors::new(4);
         let nodes: Vec<_> = std::iter::from_fn(|| descriptors.for_node()).collect();
         assert_eq!(nodes.len(), 2);
-        let files: Vec<_> = std::iter::from_fn(|| descriptors.for_file()).collect();
+        let files: Vec<_> = std::iter::from_fn(|| descriptors.for_file(|| 0)).collect();
         assert_eq!((files.len(), descriptors.held()), (2, 4));
         drop(nodes);
         assert_eq!(descriptors.held(), 2);
-        assert!(descriptors.for_node().is_none() && descriptors.for_file().is_some());
+        assert!(descriptors.for_node().is_none() && descriptors.for_file(|| 0).is_some());
+    }
+
+    #[test]
+    fn a_greedy_session_leaves_others_their_part() {
+        let descriptors = Descriptors::new(16);
+        let shares = [descriptors.join(), descriptors.join()];
+        let mut greedy = Vec::new();
+        while let Some(slot) = descriptors.for_file(|| greedy.len()) {
+            greedy.push(slot);
+        }
+        assert_eq!(greedy.len(), 12);
+        let modest: Vec<_> = (0..4).filter_map(|open| descriptors.for_file(|| open)).collect();
+        assert_eq!(modest.len(), 4);
+        drop((shares, modest));
+        assert!(descriptors.for_file(|| greedy.len()).is_some(), "it is alone");
     }
 }

@@ -13,6 +13,7 @@ use nearfs_protocol::message::{Answer, Call, Reply, Request};
 use nearfs_protocol::name::Name;
 use nearfs_transport::pool::{Payload, Pool};
 
+use crate::descriptor::Share;
 use crate::export::Spread;
 use crate::handle::OpenFiles;
 use crate::identity;
@@ -33,6 +34,7 @@ pub struct SessionFiles {
     pub(crate) known: KnownNodes,
     pub(crate) files: OpenFiles,
     pub(crate) listings: Listings,
+    _share: Share,
 }
 
 /// What became of a call.
@@ -88,6 +90,7 @@ impl SessionFiles {
             known: KnownNodes::default(),
             files: OpenFiles::default(),
             listings: Listings::default(),
+            _share: tree.join_descriptors(),
         };
         let held = Arc::new(Held::uncounted(root_fd));
         let is_new = files.known.count(root.node);

@@ -14,7 +14,7 @@ mod xattr;
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nearfs_protocol::errno::Errno;
@@ -138,7 +138,6 @@ fn proc_path(fd: BorrowedFd<'_>) -> CString {
     let mut path = Vec::with_capacity(32);
     path.extend_from_slice(b"/proc/self/fd/");
     path.extend_from_slice(rustix::path::DecInt::from_fd(fd).as_bytes());
-    debug_assert!(fd.as_raw_fd() >= 0);
     CString::new(path).unwrap_or_default()
 }
 

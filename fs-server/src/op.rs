@@ -19,6 +19,7 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Node, NodeId};
 use parking_lot::MutexGuard;
 
+use crate::descriptor::Slot;
 use crate::dispatch::{Pace, Response, SessionFiles};
 use crate::handle::OpenFile;
 use crate::node::{Held, Place, Way};
@@ -74,6 +75,13 @@ impl SessionFiles {
                 None => self.tree.find(node, place, handle).map(At::Held),
             },
         }
+    }
+
+    /// A slot for a file or directory that the session opens.
+    ///
+    /// Errors: `ENFILE`.
+    pub(crate) fn slot(&self) -> Result<Slot, Errno> {
+        self.tree.slot_for_file(|| self.files.count())
     }
 
     /// Counts the lookup that an answer with these attributes carries.

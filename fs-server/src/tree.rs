@@ -13,7 +13,7 @@ use nearfs_protocol::id::{Node, NodeId};
 use nearfs_protocol::name::Name;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::descriptor::{Descriptors, Slot};
+use crate::descriptor::{Descriptors, Share, Slot};
 use crate::export::{Export, FileHandle, OpenError, c_name};
 use crate::identity;
 use crate::lock::Locks;
@@ -23,8 +23,8 @@ use crate::node::{Held, LetGo, Nodes, Place, Way};
 const DEPTH_MAX: usize = 2048;
 /// Locks by which changes of one node follow one another; several nodes share one.
 const STRIPES: usize = 256;
-/// A write that took longer than this waited for the disk ...
-const WRITE_TIME_MAX: Duration = Duration::from_millis(2);
+/// A write that took longer than this waited for the disk, and not only for a processor ...
+const WRITE_TIME_MAX: Duration = Duration::from_millis(8);
 /// ... and for this long after it, writes are taken to wait as well.
 const DISK_BUSY_TIME: Duration = Duration::from_millis(100);
 
@@ -113,15 +113,21 @@ impl Tree {
         held
     }
 
-    /// A slot for an open file.
+    /// A slot for an open file of a session that has so many.
     ///
-    /// Errors: `ENFILE` if the process holds all the descriptors it may.
-    pub(crate) fn slot_for_file(&self) -> Result<Slot, Errno> {
-        if let Some(slot) = self.descriptors.for_file() {
+    /// Errors: `ENFILE` if the process holds all the descriptors it may, or the session more than its part of scarce
+    /// ones.
+    pub(crate) fn slot_for_file(&self, open_files: impl Fn() -> usize) -> Result<Slot, Errno> {
+        if let Some(slot) = self.descriptors.for_file(&open_files) {
             return Ok(slot);
         }
         self.remember_handles(self.nodes.shed());
-        self.descriptors.for_file().ok_or(Errno::ENFILE)
+        self.descriptors.for_file(open_files).ok_or(Errno::ENFILE)
+    }
+
+    /// A session's part in the descriptors.
+    pub(crate) fn join_descriptors(&self) -> Share {
+        self.descriptors.join()
     }
 
     /// Keeps others from changing the node until the guard is dropped, as far as they are clients of this server.

@@ -70,6 +70,7 @@ impl Opening {
         })
     }
 
+    /// Never blocks, whatever it turns out to be.
     fn flags(self) -> OFlags {
         let access = match (self.readable, self.writable) {
             (true, true) => OFlags::RDWR,
@@ -111,9 +112,19 @@ impl Export {
         rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(from_os)
     }
 
-    /// Opens a regular file that is at hand for looking, without truncating.
-    pub(crate) fn open_node(&self, node: BorrowedFd<'_>, opening: Opening) -> Result<OwnedFd, Errno> {
-        rustix::fs::open(proc_path(node), opening.flags(), Mode::empty()).map_err(from_os)
+    /// Opens a regular file that is at hand for looking, without truncating. If another program of the server has a
+    /// lease on it (fcntl(2), `F_SETLEASE`), `patience` decides between `EAGAIN` and waiting until it is given up.
+    pub(crate) fn open_node(
+        &self,
+        node: BorrowedFd<'_>,
+        opening: Opening,
+        patience: Patience,
+    ) -> Result<OwnedFd, Errno> {
+        let flags = match patience {
+            Patience::Cached => opening.flags(),
+            Patience::Disk => opening.flags().difference(OFlags::NONBLOCK),
+        };
+        rustix::fs::open(proc_path(node), flags, Mode::empty()).map_err(from_os)
     }
 
     /// Creates a file that must not exist, and opens it; the thread's umask applies.

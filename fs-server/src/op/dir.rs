@@ -66,7 +66,7 @@ impl SessionFiles {
         {
             return Ok(stream);
         }
-        let slot = self.tree.slot_for_file()?;
+        let slot = self.slot()?;
         let fd = self.tree.export.open_dir(directory.as_fd())?;
         if cookie != 0 {
             self.tree.export.seek_dir(fd.as_fd(), cookie)?;

@@ -31,7 +31,7 @@ impl SessionFiles {
         if let Some(AlsoOpen { content_bytes_max }) = also_open
             && attr.kind == FileKind::File
             && let Ok((fd, attr)) = self.open_by_name((directory.as_fd(), name), attr.node, Opening::READ)
-            && let Ok(slot) = self.tree.slot_for_file()
+            && let Ok(slot) = self.slot()
         {
             let opened = Opened::new(fd, attr, Opening::READ, slot);
             return self.answer_opened(opened, content_bytes_max, |attr, fh, whole| Reply::Entry {

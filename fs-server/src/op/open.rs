@@ -69,7 +69,7 @@ impl SessionFiles {
         let c_name = c_name(name)?;
         identity::set_umask(umask)?;
         for _ in 0..CREATE_TRIES {
-            let slot = self.tree.slot_for_file()?;
+            let slot = self.slot()?;
             let opened = match self.tree.export.create(&directory, &c_name, mode, opening) {
                 Ok(fd) => {
                     let attr = self.tree.export.attr(&fd)?;
@@ -115,7 +115,7 @@ impl SessionFiles {
     ) -> Outcome {
         let opening = Opening::from_flags(flags)?;
         let directory = self.reach(parent)?;
-        let slot = self.tree.slot_for_file()?;
+        let slot = self.slot()?;
         identity::set_umask(umask)?;
         let linkable = flags & libc::O_EXCL as u32 == 0;
         let fd = self.tree.export.create_unnamed(directory.as_fd(), mode, opening, linkable)?;
@@ -198,13 +198,13 @@ impl SessionFiles {
         opening: Opening,
         pace: Pace,
     ) -> Result<Opened, Stop> {
-        let slot = self.tree.slot_for_file()?;
+        let slot = self.slot()?;
         let _changing = if opening.truncate { Some(self.changing(node, pace)?) } else { None };
         let (fd, attr) = match self.open_at_place(node, place, opening)? {
             Some(opened) => opened,
             None => match at {
-                Some(at) => self.open_by_node(node, at, opening)?,
-                None => self.open_by_node(node, self.reach(node)?.as_fd(), opening)?,
+                Some(at) => self.open_by_node(node, at, opening, pace)?,
+                None => self.open_by_node(node, self.reach(node)?.as_fd(), opening, pace)?,
             },
         };
         if !opening.truncate {
@@ -266,12 +266,18 @@ impl SessionFiles {
         node: Node,
         at: BorrowedFd<'_>,
         opening: Opening,
-    ) -> Result<(OwnedFd, Attr), Errno> {
+        pace: Pace,
+    ) -> Result<(OwnedFd, Attr), Stop> {
         let export = &self.tree.export;
-        let fd = match export.open_node(at, opening) {
+        let patience = match pace {
+            Pace::Quick => Patience::Cached,
+            Pace::Slow => Patience::Disk,
+        };
+        let fd = match export.open_node(at, opening, patience) {
+            Err(Errno::EAGAIN) if pace == Pace::Quick => return Err(Stop::MaySleep),
             // What may be executed need not be readable, but the client's kernel has to read it.
             Err(Errno::EACCES) if opening.execute && export.access(at, EXECUTE).is_ok() => {
-                identity::as_server(|| export.open_node(at, opening))?
+                identity::as_server(|| export.open_node(at, opening, patience))?
             }
             opened => opened?,
         };

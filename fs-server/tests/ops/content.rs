@@ -1,5 +1,6 @@
 //! Content: read, written, appended, allocated, copied, emptied.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use nearfs_fs_server::dispatch::Served;
@@ -213,4 +214,28 @@ fn every_change_shows_in_the_counter() {
         assert!(!change.same_as(last), "round {round}");
         last = change;
     }
+}
+
+#[test]
+fn a_lease_of_another_program_is_waited_for_elsewhere() {
+    let (served, client) = client();
+    std::fs::write(served.path("f"), "leased").unwrap();
+    let node = client.lookup("f").unwrap().node;
+    let holder = std::fs::File::open(served.path("f")).unwrap();
+    // SIGURG, which is ignored, instead of SIGIO, which would end the test.
+    let control = |command, argument: i32| {
+        // SAFETY: the descriptor is open, and both commands take a number.
+        let outcome = unsafe { libc::fcntl(holder.as_raw_fd(), command, argument) };
+        assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+    };
+    const SET_SIGNAL: i32 = 10;
+    control(SET_SIGNAL, libc::SIGURG);
+    control(libc::F_SETLEASE, libc::F_RDLCK);
+    let request = Request::Open { node, flags: libc::O_RDWR as u32, content_bytes_max: 0 };
+    let Served::Slow(waiting) = client.serve(next_id(), request, Vec::new()) else { panic!("must wait") };
+    std::thread::scope(|scope| {
+        let opened = scope.spawn(|| waiting.run().answer);
+        control(libc::F_SETLEASE, libc::F_UNLCK);
+        assert!(matches!(opened.join().unwrap(), Ok(Reply::Opened { .. })));
+    });
 }

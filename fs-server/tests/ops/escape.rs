@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nearfs_protocol::attr::{FileKind, SetAttr};
-use nearfs_protocol::message::{AlsoOpen, Request};
+use nearfs_protocol::message::{AlsoOpen, Reply, Request};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::support::{client, name};
@@ -44,7 +44,10 @@ fn exchanging_names_with_symlinks_leads_nowhere_else() {
                 let also_open = Some(AlsoOpen { content_bytes_max: 100 });
                 for (parent, text) in [(client.root(), "f"), (directory, "inner")] {
                     let look = Request::Lookup { parent, name: name(text), also_open };
-                    if let Ok((_, content)) = client.ask_with(look, Vec::new()) {
+                    if let Ok((reply, content)) = client.ask_with(look, Vec::new()) {
+                        if let Reply::Entry { fh: Some(fh), .. } = reply {
+                            client.release(fh);
+                        }
                         assert!(content.is_empty() || content == b"inside", "{content:?}");
                     }
                 }
@@ -54,10 +57,13 @@ fn exchanging_names_with_symlinks_leads_nowhere_else() {
                     let opened = client.open(node, libc::O_RDWR);
                     let (fh, _) = opened.expect("a node is found whatever is under its name");
                     assert_eq!(client.read(fh, 0, 100).unwrap(), b"inside");
+                    client.release(fh);
                 }
                 let set = SetAttr { mode: Some(0o640), size, ..SetAttr::default() };
                 client.ask(Request::SetAttr { node, fh: None, set }).ok();
-                client.create("f", 0o600, 0).ok();
+                if let Ok((fh, _)) = client.create("f", 0o600, 0) {
+                    client.release(fh);
+                }
                 client
                     .ask(Request::MakeDir { parent: client.root(), name: name("d"), mode: 0, umask: 0 })
                     .ok();

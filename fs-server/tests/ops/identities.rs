@@ -140,7 +140,8 @@ fn threads_do_not_mix_up_their_callers() {
             scope.spawn(move || {
                 for round in 0..300 {
                     let client = root.acting_as(user(uid + round % 2 * 5000));
-                    let (_, attr) = client.create(&format!("{uid}-{round}"), 0o666, uid % 8).unwrap();
+                    let (fh, attr) = client.create(&format!("{uid}-{round}"), 0o666, uid % 8).unwrap();
+                    client.release(fh);
                     assert_eq!((attr.uid, attr.mode), (uid + round % 2 * 5000, 0o666 & !(uid % 8)));
                     // A thread that is started by one that acts for a caller acts for its own callers.
                     if round == 100 {

@@ -167,7 +167,7 @@ fn renames_replace_refuse_or_exchange() {
 
 #[test]
 fn a_read_only_export_refuses_every_change() {
-    let served = Export::with(own(), true, &nearfs_fs_server::descriptor::Descriptors::of_process());
+    let served = Export::with(own(), true, &nearfs_fs_server::descriptor::Descriptors::new(1000));
     std::fs::write(served.path("f"), "x").unwrap();
     let client = served.client();
     let (root, file) = (client.root(), client.lookup("f").unwrap().node);

@@ -7,7 +7,7 @@ use nearfs_fs_server::descriptor::Descriptors;
 use nearfs_fs_server::tree::Tree;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::Node;
-use nearfs_protocol::message::{RenameMode, Request};
+use nearfs_protocol::message::{RenameMode, Request, WriteAt};
 
 use crate::support::{Client, Export, client, is_root, name, own};
 
@@ -17,7 +17,7 @@ fn a_node_is_the_same_to_every_session_and_server() {
     let directory = client.mkdir(client.root(), "d").unwrap();
     let (_, file) = client.create_in(directory.node, "f", (0o644, 0), libc::O_RDWR).unwrap();
     let again = Export {
-        tree: Arc::new(Tree::open(served.dir.path(), own(), false, &Descriptors::of_process()).unwrap()),
+        tree: Arc::new(Tree::open(served.dir.path(), own(), false, &Descriptors::new(1000)).unwrap()),
         dir: tempfile::tempdir().unwrap(),
     };
     let inner = again.client_at(&[name("d")]);
@@ -56,7 +56,7 @@ fn a_session_begins_at_directories_only() {
 fn reused_inode_numbers_are_told_apart() {
     for base in ["/tmp", "/dev/shm"] {
         let dir = tempfile::tempdir_in(base).unwrap();
-        let tree = Arc::new(Tree::open(dir.path(), own(), false, &Descriptors::of_process()).unwrap());
+        let tree = Arc::new(Tree::open(dir.path(), own(), false, &Descriptors::new(1000)).unwrap());
         let client = Export { tree, dir }.client_keeping();
         let mut seen = std::collections::HashSet::new();
         let mut reused = 0;
@@ -65,8 +65,7 @@ fn reused_inode_numbers_are_told_apart() {
             assert!(seen.insert(attr.node), "{base}: {:?} again in round {round}", attr.node);
             reused += usize::from(seen.iter().filter(|node| node.id == attr.node.id).count() > 1);
             client.0.unlink("f").unwrap();
-            let files = vec![nearfs_protocol::message::ReleasedFile { fh, flock_owner: None }];
-            client.0.ask(Request::Release { files }).unwrap();
+            client.0.release(fh);
         }
         let stale = seen.iter().filter(|&&node| client.0.attr(node) == Err(Errno::ESTALE)).count();
         assert_eq!(stale, 500, "{base}");
@@ -145,6 +144,50 @@ fn open_files_are_bounded_and_given_back() {
     drop(client);
     drop(served);
     assert_eq!(descriptors.held(), 0);
+}
+
+#[test]
+fn many_threads_leave_nothing_behind() {
+    let descriptors = Descriptors::new(64);
+    let served = Export::with(own(), false, &descriptors);
+    std::thread::scope(|scope| {
+        let clients = [served.client(), served.client()].map(Arc::new);
+        for thread in 0..6_usize {
+            let client = clients[thread % 2].clone();
+            scope.spawn(move || busy(&client, thread));
+        }
+    });
+    assert_eq!((served.tree.node_count(), descriptors.held()), (0, 0));
+}
+
+/// Makes, moves, uses and forgets the same few names as the other threads.
+fn busy(client: &Client, thread: usize) {
+    for round in 0..600 {
+        let text = format!("{}", (round + thread) % 7);
+        let other = format!("{}", (round * 3 + thread) % 7);
+        let parent = client.root();
+        if let Ok((fh, attr)) = client.create(&text, 0o644, 0) {
+            client.write(fh, WriteAt::End, b"record").unwrap();
+            let mode = RenameMode::Replace;
+            let (name, new_name) = (name(&text), name(&other));
+            let rename = Request::Rename { parent, name, new_parent: parent, new_name, mode };
+            client.ask(rename).ok();
+            assert_eq!(client.attr(attr.node).unwrap().node, attr.node, "it is open");
+            client.release(fh);
+            client.ask(Request::Forget { nodes: vec![(attr.node, 1)] }).unwrap();
+        }
+        if let Ok(attr) = client.lookup(&other) {
+            match client.attr(attr.node) {
+                Ok(again) => assert_eq!(again.node, attr.node),
+                Err(errno) => assert_eq!(errno, Errno::ESTALE),
+            }
+            client.ask(Request::Forget { nodes: vec![(attr.node, 1)] }).unwrap();
+        }
+        if round % 5 == 0 {
+            client.unlink(&text).ok();
+            client.list_all(parent, 300, true);
+        }
+    }
 }
 
 #[test]

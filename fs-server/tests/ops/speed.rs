@@ -2,7 +2,7 @@
 //! --nocapture speed`, with `TMPDIR` on the file system in question.
 
 use nearfs_protocol::greeting::Identity;
-use nearfs_protocol::message::{AlsoOpen, ReleasedFile, Request, WriteAt};
+use nearfs_protocol::message::{AlsoOpen, Request, WriteAt};
 
 use crate::support::{Client, Export, is_root, name, own, user};
 
@@ -25,11 +25,8 @@ fn measure(title: &str, client: &Client) {
         (0..rounds).for_each(step);
         println!("{title:12} {what:24} {:6} ns", (cpu_nanos() - began) / i64::from(rounds));
     };
-    let release = |fh| {
-        client.ask(Request::Release { files: vec![ReleasedFile { fh, flock_owner: None }] }).unwrap();
-    };
     time("create + release", FILES, &mut |round| {
-        release(client.create(&format!("{round}"), 0o644, 0o022).unwrap().0);
+        client.release(client.create(&format!("{round}"), 0o644, 0o022).unwrap().0);
     });
     let root = client.root();
     let (fh, attr) = client.create("file", 0o644, 0).unwrap();
@@ -52,7 +49,7 @@ fn measure(title: &str, client: &Client) {
     time("read 128 KiB", ROUNDS, &mut |round| {
         drop(client.read(fh, u64::from(round % 8) << 17, 1 << 17).unwrap());
     });
-    time("open + release", ROUNDS, &mut |_| release(client.open(node, libc::O_RDONLY).unwrap().0));
+    time("open + release", ROUNDS, &mut |_| client.release(client.open(node, libc::O_RDONLY).unwrap().0));
     time("lookup + open + release", ROUNDS, &mut |round| {
         let also_open = Some(AlsoOpen { content_bytes_max: 4096 });
         let parent = root;
@@ -61,7 +58,7 @@ fn measure(title: &str, client: &Client) {
         let nearfs_protocol::message::Reply::Entry { fh: Some(fh), whole: true, .. } = reply else {
             panic!("{reply:?}")
         };
-        release(fh);
+        client.release(fh);
     });
     let began = cpu_nanos();
     let listed = client.list_all(root, 128 * 1024, true).len() as i64;

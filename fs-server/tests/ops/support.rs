@@ -11,7 +11,7 @@ use nearfs_protocol::attr::{Attr, DirEntry, SetAttr};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Identity;
 use nearfs_protocol::id::{Fh, Node, RequestId, SessionId};
-use nearfs_protocol::message::{Call, Caller, Reply, Request, WriteAt, WriteSync, Written};
+use nearfs_protocol::message::{Call, Caller, ReleasedFile, Reply, Request, WriteAt, WriteSync, Written};
 use nearfs_protocol::name::Name;
 use nearfs_transport::pool::{Payload, Pool};
 use tempfile::TempDir;
@@ -52,7 +52,7 @@ pub(crate) fn next_id() -> RequestId {
 
 impl Export {
     pub(crate) fn new(identity: Identity) -> Export {
-        Export::with(identity, false, &Descriptors::of_process())
+        Export::with(identity, false, &Descriptors::new(1000))
     }
 
     pub(crate) fn with(identity: Identity, read_only: bool, descriptors: &Descriptors) -> Export {
@@ -155,6 +155,11 @@ impl Client {
 
     pub(crate) fn open(&self, node: Node, flags: i32) -> Result<(Fh, Attr), Errno> {
         opened(self.ask(Request::Open { node, flags: flags as u32, content_bytes_max: 0 }))
+    }
+
+    pub(crate) fn release(&self, fh: Fh) {
+        let files = vec![ReleasedFile { fh, flock_owner: None }];
+        assert_eq!(self.ask(Request::Release { files }), Ok(Reply::Done));
     }
 
     pub(crate) fn read(&self, fh: Fh, offset: u64, size: u32) -> Result<Vec<u8>, Errno> {
