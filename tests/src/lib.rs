@@ -1,5 +1,6 @@
 //! Tests, measuring tools and fault injection for nearfs.
 
 pub mod bench;
+pub mod harness;
 pub mod passthrough;
 pub mod proxy;
