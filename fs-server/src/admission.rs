@@ -26,7 +26,7 @@ enum Who {
 
 impl Admission {
     /// Admits the server's own user and root from this machine, and other machines where that was asked
-    /// for. Looks into proc(5), which takes some milliseconds when there are thousands of sockets.
+    /// for. May have to read the tables of proc(5), which are long when there are thousands of sockets.
     pub(crate) fn admit(&self, peer: Peer) -> Result<(), Refusal> {
         let who = match peer {
             Peer::Unix { uid } => Who::User(uid),

@@ -24,6 +24,7 @@ mod peer_uid;
 pub mod server;
 mod session;
 mod sessions;
+mod sock_diag;
 mod start;
 pub mod tree;
 mod wire;

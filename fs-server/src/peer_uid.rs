@@ -3,20 +3,40 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::sock_diag;
+
 /// `ESTABLISHED` in the tables of proc(5).
-const ESTABLISHED: &str = "01";
-/// A socket that no process has open any more. The tables then name root as its owner, whoever it was.
-const ORPHAN: &str = "0";
+const ESTABLISHED: u8 = 1;
+
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) state: u8,
+    /// Zero for a socket that no process has open any more: the kernel then names root as its owner,
+    /// whoever it was.
+    pub(crate) inode: u64,
+}
 
 /// The owner of the socket at `peer` that is connected to our `local` end; `None` if it has gone. Both
 /// are on this machine.
 pub(crate) fn of_loopback(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<u32>> {
+    let (peer, local) = (canonical(peer), canonical(local));
+    // Kernels and containers that do not answer questions still have the tables.
+    let owner = match sock_diag::owner(peer, local) {
+        Ok(Some(owner)) => Some(owner),
+        Ok(None) | Err(_) => in_tables(peer, local)?,
+    };
+    Ok(owner.filter(|owner| owner.state == ESTABLISHED && owner.inode != 0).map(|owner| owner.uid))
+}
+
+fn in_tables(peer: SocketAddr, local: SocketAddr) -> io::Result<Option<Owner>> {
     // A client with an IPv6 socket may have reached an IPv4 one, so that either table can have it.
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         match std::fs::read_to_string(table) {
             Ok(text) => {
-                if let Some(uid) = owner(&text, canonical(peer), canonical(local)) {
-                    return Ok(Some(uid));
+                if let Some(owner) = in_table(&text, peer, local) {
+                    return Ok(Some(owner));
                 }
             }
             // Without IPv6 there is no second table.
@@ -31,16 +51,20 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn owner(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+fn in_table(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<Owner> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (its, other, state) = (fields.next()?, fields.next()?, fields.next()?);
         let (uid, inode) = (fields.nth(3)?, fields.nth(1)?);
-        let found = state == ESTABLISHED
-            && inode != ORPHAN
-            && parse(its).is_some_and(|address| canonical(address) == peer)
-            && parse(other).is_some_and(|address| canonical(address) == local);
-        if found { uid.parse().ok() } else { None }
+        let found = canonical(parse(its)?) == peer && canonical(parse(other)?) == local;
+        let owner = || {
+            Some(Owner {
+                uid: uid.parse().ok()?,
+                state: u8::from_str_radix(state, 16).ok()?,
+                inode: inode.parse().ok()?,
+            })
+        };
+        if found { owner() } else { None }
     })
 }
 
@@ -68,33 +92,32 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn our_own_connection_is_ours() {
+    fn our_own_connection_is_ours_until_it_is_closed() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else { continue };
             let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (far, peer) = listener.accept().unwrap();
-            let uid = of_loopback(peer, far.local_addr().unwrap()).unwrap();
-            assert_eq!(uid, Some(rustix::process::geteuid().as_raw()), "{address}");
+            let local = far.local_addr().unwrap();
+            let uid = rustix::process::geteuid().as_raw();
+            assert_eq!(of_loopback(peer, local).unwrap(), Some(uid), "{address}");
+            let told = sock_diag::owner(peer, local).unwrap().unwrap();
+            assert_eq!(in_tables(peer, local).unwrap(), Some(told), "{address}");
             drop(near);
-            assert_eq!(of_loopback(peer, far.local_addr().unwrap()).unwrap(), None, "{address}");
+            assert_eq!(of_loopback(peer, local).unwrap(), None, "{address}");
         }
     }
 
     #[test]
-    fn only_a_living_socket_counts() {
+    fn tables_are_read() {
         let peer: SocketAddr = "127.0.0.1:41000".parse().unwrap();
         let local: SocketAddr = "127.0.0.1:6327".parse().unwrap();
         let word = u32::from_ne_bytes([127, 0, 0, 1]);
-        let line = |state: &str, uid: u32, inode: u32| {
-            format!(
-                "  sl  local_address\n 1: {word:08X}:A028 {word:08X}:18B7 {state} 00:00 00:00 00 {uid} 0 {inode} 1\n"
-            )
-        };
-        assert_eq!(owner(&line("01", 1000, 77), peer, local), Some(1000));
-        assert_eq!(owner(&line("01", 0, 0), peer, local), None);
-        assert_eq!(owner(&line("04", 1000, 77), peer, local), None);
-        assert_eq!(owner(&line("01", 1000, 77), local, peer), None);
-        assert_eq!(owner("nonsense\nx\n1: a b c\n", peer, local), None);
+        let table = format!(
+            "  sl  local_address\n 1: {word:08X}:A028 {word:08X}:18B7 0A 00:00 00:00 00 1000 0 77 1\n"
+        );
+        assert_eq!(in_table(&table, peer, local), Some(Owner { uid: 1000, state: 10, inode: 77 }));
+        assert_eq!(in_table(&table, local, peer), None);
+        assert_eq!(in_table("nonsense\nx\n1: a b c\n", peer, local), None);
     }
 
     #[test]

@@ -102,3 +102,20 @@ fn the_greeting_may_come_with_the_first_calls() {
     assert_eq!(client.receive().unwrap().kind, FrameKind::Answer);
     assert!(served.directory.path().join("early").is_dir());
 }
+
+#[test]
+fn other_users_of_this_machine_are_not_admitted() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("not run: only root can become somebody else");
+    }
+    let served = Served::start();
+    let greet = || {
+        // A socket belongs to the user of the thread that makes it, and the thread ends here.
+        let nobody = rustix::process::Uid::from_raw(65_534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        served.dial().greet(new_session())
+    };
+    let refused = std::thread::scope(|scope| scope.spawn(greet).join().unwrap());
+    assert!(matches!(refused, Err(Refusal::NotAdmitted(_))), "{refused:?}");
+    assert!(served.dial().greet(new_session()).is_ok());
+}
