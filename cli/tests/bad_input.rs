@@ -78,6 +78,8 @@ fn a_server_that_is_not_there_is_refused_with_code_3() {
     mount(&format!("nearfs://{}/no-such-export", world.server.address))
         .refused(3, "no export or directory of that name");
     mount(&format!("nearfs://{}", other_service())).refused(3, "is a nearfs server listening there?");
+    let ended = mount("exec:sh -c 'echo the key does not fit >&2; exit 255'");
+    assert!(ended.err.starts_with("the key does not fit\nnearfs: ") && ended.code == Some(3), "{ended:?}");
     assert!(!support::is_mounted(&place));
 }
 

@@ -367,6 +367,23 @@ END
     assert_eq!(ended.out, "on\nhello\n0\n", "{ended:?}");
 }
 
+/// As ssh would be. Reading to the end of what `nearfs mount` prints shows that it keeps nothing open.
+#[test]
+fn a_command_can_be_the_way_to_the_server() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    let mount = Mounted { place: world.place("mnt") };
+    let server = format!("exec:{} serve --stdio {}", env!("CARGO_BIN_EXE_nearfs"), world.export().display());
+    run(nearfs().arg("mount").arg(server).arg(&mount.place)).succeeded();
+    fs::write(mount.place.join("file"), "text").unwrap();
+    assert_eq!(fs::read_to_string(world.export().join("file")).unwrap(), "text");
+    let pid = mount.pid();
+    run(&mut mount.umount_command(&[])).succeeded();
+    assert_gone(pid);
+}
+
 #[test]
 fn two_mounts_see_each_other() {
     if !can_mount() {

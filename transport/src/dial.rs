@@ -1,10 +1,10 @@
 //! Connects a client to a server, with a bound on the time it takes.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -125,8 +125,9 @@ fn dial_unix(address: &Address, path: &PathBuf, timeout: Duration) -> Result<Lin
     })
 }
 
-/// Starts a command with a socket as its standard input and output. Its standard error is ours, so that
-/// ssh can say what it wants.
+/// Starts a command with a socket as its standard input and output. What it writes to standard error is
+/// passed on to ours, so that ssh can say what it wants. It does not get ours itself: a mount that goes into
+/// the background must not keep a terminal or a pipe open through its command.
 fn dial_command(address: &Address, words: &[String]) -> Result<Link, DialError> {
     let io_error = |error| DialError::Io(address.clone(), error);
     let Some((name, arguments)) = words.split_first() else {
@@ -134,13 +135,29 @@ fn dial_command(address: &Address, words: &[String]) -> Result<Link, DialError> 
     };
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).map_err(io_error)?;
     let output = far.try_clone().map_err(io_error)?;
-    let child = Command::new(name)
+    let mut child = Command::new(name)
         .args(arguments)
         .stdin(Stdio::from(OwnedFd::from(far)))
         .stdout(Stdio::from(OwnedFd::from(output)))
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| DialError::Command(name.clone(), error))?;
-    Ok(Link::from_child(near, child))
+    let silence = child.stderr.take().map(pass_on).transpose().map_err(io_error)?;
+    Ok(Link::from_child(near, child, silence))
+}
+
+/// Copies what a command says to standard error. What is returned disconnects when it says no more.
+fn pass_on(mut words: ChildStderr) -> io::Result<mpsc::Receiver<()>> {
+    let (end, silence) = mpsc::sync_channel(0);
+    std::thread::Builder::new().name("stderr".into()).spawn(move || {
+        let mut chunk = [0; 4096];
+        while let Ok(size @ 1..) = words.read(&mut chunk) {
+            // Where nobody reads it, it is lost; the command must not have to wait.
+            let _ = io::stderr().write_all(&chunk[..size]);
+        }
+        drop(end);
+    })?;
+    Ok(silence)
 }
 
 fn explain(address: &Address, error: io::Error, timeout: Duration) -> DialError {

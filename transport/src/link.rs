@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -30,17 +31,28 @@ pub struct LinkCloser(Arc<Shared>);
 struct Shared {
     socket: Socket,
     /// The command at the other end of the socket.
-    child: Mutex<Option<Child>>,
+    command: Mutex<Option<RunningCommand>>,
 }
+
+struct RunningCommand {
+    child: Child,
+    /// Disconnects when everything it said was passed on.
+    silence: Option<mpsc::Receiver<()>>,
+}
+
+/// Longest wait for the last words of a command that has ended: its own children may keep its standard
+/// error open.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(100);
 
 impl Link {
     /// A link over a connected stream socket that blocks.
     pub fn from_socket(socket: Socket) -> Link {
-        Link { shared: Arc::new(Shared { socket, child: Mutex::new(None) }) }
+        Link { shared: Arc::new(Shared { socket, command: Mutex::new(None) }) }
     }
 
-    pub(crate) fn from_child(socket: Socket, child: Child) -> Link {
-        Link { shared: Arc::new(Shared { socket, child: Mutex::new(Some(child)) }) }
+    pub(crate) fn from_child(socket: Socket, child: Child, silence: Option<mpsc::Receiver<()>>) -> Link {
+        let command = Mutex::new(Some(RunningCommand { child, silence }));
+        Link { shared: Arc::new(Shared { socket, command }) }
     }
 
     /// Two links that are connected with each other, for tests.
@@ -88,10 +100,13 @@ impl Shared {
     fn close(&self) {
         // It fails only when the peer has gone before.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
-        if let Some(mut child) = self.child.lock().take() {
+        if let Some(RunningCommand { mut child, silence }) = self.command.lock().take() {
             // It fails only when the command has ended before; waiting takes its exit status away.
             let _ = child.kill();
             let _ = child.wait();
+            if let Some(silence) = silence {
+                let _ = silence.recv_timeout(LAST_WORDS_TIME_MAX);
+            }
         }
     }
 }
