@@ -640,7 +640,10 @@ fn known_kind(item: &DirItem) -> FileKind {
     item.kind.or(item.entry.as_ref().map(|entry| entry.attr.kind)).unwrap_or(FileKind::File)
 }
 
-/// Adds a name with its attributes. One without them is listed as node 0, which the kernel does not link.
+/// Numbers from here on belong to no node of a server.
+const NO_NODES_BASE: u64 = 0xffff_fffe << 32;
+
+/// Adds a name with its attributes, as far as they are known.
 fn add_item_plus(reply: &mut ReplyDirectoryPlus, item: &DirItem) -> bool {
     let name = OsStr::from_bytes(&item.name);
     let full = match &item.entry {
@@ -650,9 +653,11 @@ fn add_item_plus(reply: &mut ReplyDirectoryPlus, item: &DirItem) -> bool {
             reply.add(attr.ino, item.offset, name, &ttl, &attr, Generation(entry.generation))
         }
         None => {
-            // The kernel never links `.` and `..`, whatever their number.
+            // The kernel never links `.` and `..`, whatever their number. The library has one number for both the
+            // node and what programs see, and a name with number 0 is no name to them: any other name without
+            // attributes gets the number of a node that there is not, to be looked up when it is used.
             let dot = item.name == b"." || item.name == b"..";
-            let ino = INodeNo(if dot { item.ino } else { 0 });
+            let ino = INodeNo(if dot { item.ino } else { NO_NODES_BASE | item.ino & u64::from(u32::MAX) });
             let attr = fuser::FileAttr { ino, ..convert::no_attr(known_kind(item)) };
             reply.add(ino, item.offset, name, &Duration::ZERO, &attr, Generation(0))
         }

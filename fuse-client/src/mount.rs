@@ -197,7 +197,7 @@ fn answer_kernel(
     let session = session.map_err(local("the kernel and FUSE do not agree"))?;
     attach::raise_readahead(entry, READAHEAD_BYTES_MAX);
     let notifier = KernelNotifier::start(session.notifier()).map_err(local("cannot start a thread"))?;
-    vfs.set_notifier(Box::new(move |invalidation| notifier.push(invalidation)));
+    vfs.set_notifier(Box::new(move |invalidation, told| notifier.push(invalidation, told)));
     let control = open_control(entry, mount);
     if let Some(readiness) = readiness {
         readiness.tell().map_err(local("cannot go into the background"))?;

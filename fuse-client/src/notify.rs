@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 use fuser::{INodeNo, Notifier};
+use nearfs_client::vfs::Told;
 use nearfs_client::vfs::types::Invalidation;
 use parking_lot::{Condvar, Mutex};
 
@@ -22,8 +23,17 @@ const TO_THE_END: i64 = -1;
 /// The queue: the same thing said twice before the kernel was told is told once.
 #[derive(Default)]
 pub(crate) struct KernelNotifier {
-    waiting: Mutex<HashSet<Invalidation>>,
+    queue: Mutex<Queue>,
     filled: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: HashSet<Invalidation>,
+    /// Those who wait for the kernel to be told; at most one for each request under way.
+    told: Vec<Told>,
+    /// The mount is gone, and nobody is left to be told.
+    ended: bool,
 }
 
 impl KernelNotifier {
@@ -35,41 +45,51 @@ impl KernelNotifier {
         Ok(notifier)
     }
 
-    /// Puts into the queue; never waits.
-    pub(crate) fn push(&self, invalidation: Invalidation) {
-        let mut waiting = self.waiting.lock();
-        if waiting.len() >= WAITING_MAX {
-            coarsen(&mut waiting);
+    /// Puts into the queue; never waits. `told` is called when the kernel has been told.
+    pub(crate) fn push(&self, invalidation: Invalidation, told: Option<Told>) {
+        let mut queue = self.queue.lock();
+        if queue.ended {
+            drop(queue);
+            return told.into_iter().for_each(|told| told());
         }
-        if waiting.len() < WAITING_MAX {
-            waiting.insert(invalidation);
+        if queue.waiting.len() >= WAITING_MAX {
+            coarsen(&mut queue.waiting);
+        }
+        if queue.waiting.len() < WAITING_MAX {
+            queue.waiting.insert(invalidation);
         } else {
             log::warn!("too many changes at once; one is left to the kernel's time limits");
         }
+        queue.told.extend(told);
         self.filled.notify_one();
     }
 
     fn run(&self, kernel: &Notifier) {
-        loop {
-            let batch = self.take();
+        let mut ended = false;
+        while !ended {
+            let (batch, told) = self.take();
             for invalidation in batch {
-                if let Err(error) = tell(kernel, &invalidation) {
-                    match error.raw_os_error() {
-                        // The mount is gone.
-                        Some(libc::ENODEV | libc::ENOTCONN) => return,
-                        _ => log::debug!("{invalidation:?}: {error}"),
-                    }
+                match tell(kernel, &invalidation).map_err(|error| (error.raw_os_error(), error)) {
+                    Ok(()) => {}
+                    Err((Some(libc::ENODEV | libc::ENOTCONN), _)) => ended = true,
+                    Err((_, error)) => log::debug!("{invalidation:?}: {error}"),
                 }
             }
+            told.into_iter().for_each(|told| told());
         }
+        let mut queue = self.queue.lock();
+        queue.ended = true;
+        let left = std::mem::take(&mut queue.told);
+        drop(queue);
+        left.into_iter().for_each(|told| told());
     }
 
-    fn take(&self) -> HashSet<Invalidation> {
-        let mut waiting = self.waiting.lock();
-        while waiting.is_empty() {
-            self.filled.wait(&mut waiting);
+    fn take(&self) -> (HashSet<Invalidation>, Vec<Told>) {
+        let mut queue = self.queue.lock();
+        while queue.waiting.is_empty() && queue.told.is_empty() {
+            self.filled.wait(&mut queue);
         }
-        std::mem::take(&mut *waiting)
+        (std::mem::take(&mut queue.waiting), std::mem::take(&mut queue.told))
     }
 }
 
@@ -102,13 +122,13 @@ mod tests {
     fn what_is_said_twice_waits_once_and_a_storm_stays_bounded() {
         let queue = KernelNotifier::default();
         for _ in 0..3 {
-            queue.push(Invalidation::Node { ino: 5 });
+            queue.push(Invalidation::Node { ino: 5 }, None);
         }
-        assert_eq!(queue.take().len(), 1);
+        assert_eq!(queue.take().0.len(), 1);
         for offset in 0..(WAITING_MAX as u64 * 3) {
-            queue.push(Invalidation::Range { ino: 7, offset, size: 1 });
+            queue.push(Invalidation::Range { ino: 7, offset, size: 1 }, None);
         }
-        let left = queue.take();
+        let (left, _) = queue.take();
         assert!(left.len() <= WAITING_MAX && left.contains(&Invalidation::Node { ino: 7 }));
     }
 }

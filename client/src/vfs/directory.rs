@@ -2,7 +2,7 @@
 //!
 //! The kernel keeps whole listings itself, for as long as the directory's change counter stands; here
 //! is only what was fetched for one reader and not yet taken. Attributes that have become old meanwhile, by time or by
-//! a change of our own, are not handed out: the name is listed without them.
+//! a change of our own, are not handed out: they are fetched again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use nearfs_protocol::attr::{DirEntry, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Node};
 use nearfs_protocol::message::{Reply, Request};
+use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
 use crate::cache::FillToken;
@@ -61,7 +62,7 @@ impl Vfs {
     ) {
         let node = tri!(self.nodes.node(ino), done);
         if let Some((attr, _)) = self.cache.attr(node, Instant::now())
-            && self.nodes.pages_opened(node, attr.change)
+            && self.nodes.pages_change(node).same_as(attr.change)
         {
             return done(Ok(self.opened_directory(node, Listing::default(), true)));
         }
@@ -100,15 +101,15 @@ impl Vfs {
                 return;
             }
         };
+        let node = directory.node;
         let cookie = offset.saturating_sub(OWN_OFFSETS);
         let mut listing = directory.listing.lock();
-        if listing.seek(cookie) {
-            return self.hand_over(directory.node, &mut listing, offset, plus, take);
+        if listing.seek(cookie) && (!plus || self.is_fresh(node, &listing)) {
+            return self.hand_over(node, &mut listing, offset, plus, take);
         }
         let page_bytes = (listing.page_bytes * 2).clamp(FIRST_PAGE_BYTES, PAGE_BYTES_MAX);
         drop(listing);
         let vfs = Arc::clone(self);
-        let node = directory.node;
         let token = self.cache.begin_fill();
         self.call(caller, node, page(node, cookie, page_bytes, plus), move |outcome| {
             let (entries, end) = match vfs.listed(token, node, outcome) {
@@ -204,13 +205,30 @@ impl Vfs {
         listing.taken += taken_items.len();
     }
 
-    /// An entry for the kernel, with attributes where they are wanted and still right.
+    /// Whether all attributes in a listing are still right. The kernel would take old ones for new, however short
+    /// the time for which it may believe them.
+    fn is_fresh(&self, parent: Node, listing: &Listing) -> bool {
+        let waiting = &listing.entries[listing.taken..];
+        waiting.iter().all(|entry| match (&entry.attr, listing.fetched) {
+            (Some(attr), Some(fetched)) => self.ttls(parent, &entry.name, attr.node, fetched).is_some(),
+            (None, _) | (_, None) => true,
+        })
+    }
+
+    /// How long a listed name and its attributes are right; `None` if they no longer are.
+    fn ttls(&self, parent: Node, name: &Name, node: Node, fetched: Fetched) -> Option<(Duration, Duration)> {
+        let left = |trust: Duration| trust.checked_sub(fetched.at.elapsed());
+        let ttls = (left(self.config.entry_timeout)?, left(self.config.attr_timeout)?);
+        self.cache.stands(fetched.token, (parent, name), node).then_some(ttls)
+    }
+
+    /// An entry for the kernel, with its attributes if they are wanted. What changed while they were fetched is
+    /// not believed: the kernel sees by itself that they are from before the change.
     fn item(&self, parent: Node, entry: &DirEntry, fetched: Option<Fetched>) -> DirItem {
-        let full = fetched.zip(entry.attr).and_then(|(fetched, attr)| {
-            let left = |trust: Duration| trust.checked_sub(fetched.at.elapsed());
-            let (entry_ttl, attr_ttl) = (left(self.config.entry_timeout)?, left(self.config.attr_timeout)?);
-            let stands = self.cache.stands(fetched.token, (parent, &entry.name), attr.node);
-            stands.then(|| Entry { entry_ttl, attr_ttl, ..self.entry(attr) })
+        let full = fetched.zip(entry.attr).map(|(fetched, attr)| {
+            let ttls = self.ttls(parent, &entry.name, attr.node, fetched);
+            let (entry_ttl, attr_ttl) = ttls.unwrap_or_default();
+            Entry { entry_ttl, attr_ttl, ..self.entry(attr) }
         });
         DirItem {
             ino: entry.ino,

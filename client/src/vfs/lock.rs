@@ -1,11 +1,13 @@
 //! Byte-range locks (fcntl(2)), and those of flock(2), which arrive as locks of the whole file.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nearfs_protocol::attr::{Lock, LockKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::Node;
+use nearfs_protocol::limits::REQUESTS_IN_FLIGHT_MAX;
 use nearfs_protocol::message::{Reply, Request};
 
 use parking_lot::Mutex;
@@ -45,33 +47,61 @@ impl Vfs {
     ) {
         let file = tri!(self.files.get(fh), done);
         let takes = lock.kind != LockKind::Unlock;
-        if takes {
-            self.locked.note(file.node, lock.owner);
+        let waits = takes && wait;
+        if waits && self.locked.waiting.fetch_add(1, Ordering::Relaxed) >= LOCK_WAITS_MAX {
+            self.locked.waiting.fetch_sub(1, Ordering::Relaxed);
+            return done(Err(Errno::ENOLCK));
         }
         let patience = if wait { Patience::Endless } else { Patience::Bounded };
         let vfs = Arc::clone(self);
+        let node = file.node;
         let request = Request::SetLock { fh: file.fh, lock, wait };
-        self.call_patient(caller, file.node, request, None, patience, move |outcome| {
-            if takes && outcome.is_ok() {
-                // Whoever held the lock before may have written: what is cached dates from before it.
-                vfs.distrust(file.node);
+        let mut owners = self.locked.owners.lock();
+        if takes {
+            owners.insert((node, lock.owner), fh);
+        }
+        // Sent with the table locked, so that a file that is closed meanwhile gives up only its own lock.
+        self.call_patient(caller, node, request, None, patience, move |outcome| {
+            if waits {
+                vfs.locked.waiting.fetch_sub(1, Ordering::Relaxed);
             }
-            done(outcome.map(|_| ()));
+            let result = outcome.map(|_| ());
+            if takes && result.is_ok() {
+                // Whoever held the lock before may have written: what is cached dates from before it, and must be
+                // gone when the program goes on.
+                vfs.distrust(node, Box::new(move || done(result)));
+            } else {
+                done(result);
+            }
         });
     }
 }
 
-/// Who took a lock of which node: only for them the server must hear of a closed descriptor.
+/// Most programs that wait for locks at once: each takes a slot of the session, and those who give locks back need
+/// some too.
+const LOCK_WAITS_MAX: usize = REQUESTS_IN_FLIGHT_MAX / 2;
+
+/// Who took locks of which node, and through which file: only for them the server must hear of a closed descriptor.
 #[derive(Debug, Default)]
-pub(crate) struct Locked(Mutex<HashSet<(Node, u64)>>);
+pub(crate) struct Locked {
+    owners: Mutex<HashMap<(Node, u64), u64>>,
+    waiting: AtomicUsize,
+}
 
 impl Locked {
-    fn note(&self, node: Node, owner: u64) {
-        self.0.lock().insert((node, owner));
-    }
-
     /// The owner closed a descriptor and so gives its locks up. Whether it had any.
     pub(crate) fn take(&self, node: Node, owner: u64) -> bool {
-        self.0.lock().remove(&(node, owner))
+        self.owners.lock().remove(&(node, owner)).is_some()
+    }
+
+    /// A file that had flock(2) locks is closed: `send` tells the server, with the owner unless its locks are another
+    /// file's by now. The kernel tells of closed files late, and uses the numbers of owners again.
+    pub(crate) fn closed(&self, node: Node, owner: u64, fh: u64, send: impl FnOnce(Option<u64>)) {
+        let mut owners = self.owners.lock();
+        let is_own = owners.get(&(node, owner)) == Some(&fh);
+        if is_own {
+            owners.remove(&(node, owner));
+        }
+        send(is_own.then_some(owner));
     }
 }

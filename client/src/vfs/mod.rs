@@ -57,7 +57,10 @@ pub struct Vfs {
     notifier: OnceLock<Notifier>,
 }
 
-type Notifier = Box<dyn Fn(Invalidation) + Send + Sync>;
+/// Called once the kernel has let go of what it was told to.
+pub type Told = Box<dyn FnOnce() + Send>;
+
+type Notifier = Box<dyn Fn(Invalidation, Option<Told>) + Send + Sync>;
 
 /// Unpacks a result, or hands its error to `done` and returns.
 macro_rules! tri {
@@ -98,8 +101,8 @@ impl Vfs {
         &self.welcome
     }
 
-    /// Who is told when the kernel's caches shall let something go. Called from threads that must not be
-    /// held up: it may only queue.
+    /// Who is told when the kernel's caches shall let something go, and, where somebody waits for that, calls
+    /// [`Told`] afterwards in any case. Called from threads that must not be held up: it may only queue.
     pub fn set_notifier(&self, notifier: Notifier) {
         if self.notifier.set(notifier).is_err() {
             log::warn!("a second notifier was set and is not used");
@@ -138,7 +141,7 @@ impl Vfs {
 
     pub(crate) fn notify(&self, invalidation: Invalidation) {
         if let Some(notifier) = self.notifier.get() {
-            notifier(invalidation);
+            notifier(invalidation, None);
         }
     }
 
@@ -205,11 +208,15 @@ impl Vfs {
         self.cache.fill_attr(token, attr, Instant::now())
     }
 
-    /// Somebody else may have changed the node without our having been told.
-    pub(crate) fn distrust(&self, node: Node) {
+    /// Somebody else may have changed the node without our having been told: lets go of all that is cached of it,
+    /// here and in the kernel, and then goes on with `told`.
+    pub(crate) fn distrust(&self, node: Node, told: Told) {
         self.cache.invalidate(node);
         self.nodes.pages_rebased(node, Change::UNSURE, Change::UNSURE);
-        self.notify(Invalidation::Node { ino: self.nodes.ino(node.id) });
+        match self.notifier.get() {
+            Some(notifier) => notifier(Invalidation::Node { ino: self.nodes.ino(node.id) }, Some(told)),
+            None => told(),
+        }
     }
 
     /// Completes a change of directories, with `dirsync` after it is on the server's disk.

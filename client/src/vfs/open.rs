@@ -127,9 +127,12 @@ impl Vfs {
     /// the server together with others.
     pub fn release(self: &Arc<Self>, _ino: u64, fh: u64, flock_owner: Option<u64>) {
         if let Some(file) = self.files.remove(fh) {
-            let flock_owner = flock_owner.filter(|owner| self.locked.take(file.node, *owner));
-            let at_once = file.writes() || flock_owner.is_some();
-            self.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
+            let closed =
+                |flock_owner, at_once| self.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
+            match flock_owner {
+                Some(owner) => self.locked.closed(file.node, owner, fh, |owner| closed(owner, true)),
+                None => closed(None, file.writes()),
+            }
         }
     }
 
