@@ -93,8 +93,7 @@ impl SessionFiles {
             _share: tree.join_descriptors(),
         };
         let held = Arc::new(Held::uncounted(root_fd));
-        let is_new = files.known.count(root.node);
-        tree.nodes.found(root.node, root.kind, Place::Root(held), is_new);
+        files.count(&root, Place::Root(held));
         Ok(Arc::new(files))
     }
 
@@ -134,9 +133,7 @@ impl SessionFiles {
         self.tree.locks.release_session(self.session);
         self.listings.clear();
         self.files.clear();
-        for node in self.known.drain() {
-            self.tree.nodes.forget(node);
-        }
+        self.known.clear(|node| self.tree.nodes.forget(node));
     }
 
     /// How many files the session has open.

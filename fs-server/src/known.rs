@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Generation, Node, NodeId};
-use parking_lot::Mutex;
+use nearfs_protocol::id::Node;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::node::IdHash;
 
 /// Parts with a lock each, so that threads of one session seldom meet.
 const SHARDS: usize = 8;
 
-/// Of each node its generation and how many lookups were told.
-type Counts = HashMap<NodeId, (Generation, u64), IdHash>;
+/// How many lookups were told of each node.
+type Counts = HashMap<Node, u64, IdHash>;
 
 /// Lookup counts of a session.
 #[derive(Default)]
@@ -22,50 +22,37 @@ pub(crate) struct KnownNodes {
 }
 
 impl KnownNodes {
-    /// Counts a lookup. Whether the node is new to the session.
-    pub(crate) fn count(&self, node: Node) -> bool {
-        match self.shard(node.id).entry(node.id) {
-            Entry::Occupied(mut entry) if entry.get().0 == node.generation => {
-                entry.get_mut().1 += 1;
-                false
-            }
-            entry => {
-                entry.insert_entry((node.generation, 1));
-                true
-            }
-        }
+    /// Counts a lookup and calls `found` with whether the node is new to the session, before anybody can forget it.
+    pub(crate) fn count(&self, node: Node, found: impl FnOnce(bool)) {
+        let mut shard = self.shard(node);
+        let count = shard.entry(node).or_default();
+        *count += 1;
+        found(*count == 1);
     }
 
-    /// Gives lookups back; more than were counted are as good as all. Whether that was the last of the node.
-    pub(crate) fn forget(&self, node: Node, lookups: u64) -> bool {
-        let mut shard = self.shard(node.id);
-        let Entry::Occupied(mut entry) = shard.entry(node.id) else { return false };
-        let (generation, count) = entry.get_mut();
-        if *generation != node.generation {
-            return false;
-        }
+    /// Gives lookups back; more than were counted are as good as all. Calls `gone` if those were the last, before
+    /// anybody can count it again.
+    pub(crate) fn forget(&self, node: Node, lookups: u64, gone: impl FnOnce()) {
+        let mut shard = self.shard(node);
+        let Entry::Occupied(mut entry) = shard.entry(node) else { return };
+        let count = entry.get_mut();
         *count = count.saturating_sub(lookups);
-        let last = *count == 0;
-        if last {
+        if *count == 0 {
             entry.remove();
+            gone();
         }
-        last
     }
 
     /// Errors: `ESTALE` if the session does not know the node.
     pub(crate) fn check(&self, node: Node) -> Result<(), Errno> {
-        match self.shard(node.id).get(&node.id) {
-            Some((generation, _)) if *generation == node.generation => Ok(()),
-            Some(_) | None => Err(Errno::ESTALE),
-        }
+        if self.shard(node).contains_key(&node) { Ok(()) } else { Err(Errno::ESTALE) }
     }
 
-    /// Forgets all of a part after the other and returns what they were.
-    pub(crate) fn drain(&self) -> impl Iterator<Item = Node> {
-        self.shards.iter().flat_map(|shard| {
-            let known = std::mem::take(&mut *shard.lock());
-            known.into_iter().map(|(id, (generation, _))| Node { id, generation })
-        })
+    /// Forgets all and calls `gone` with each.
+    pub(crate) fn clear(&self, mut gone: impl FnMut(Node)) {
+        for shard in &self.shards {
+            shard.lock().drain().for_each(|(node, _)| gone(node));
+        }
     }
 
     /// How many nodes are known.
@@ -73,8 +60,8 @@ impl KnownNodes {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, id: NodeId) -> parking_lot::MutexGuard<'_, Counts> {
-        let spread = id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    fn shard(&self, node: Node) -> MutexGuard<'_, Counts> {
+        let spread = node.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         self.shards[spread as usize % SHARDS].lock()
     }
 }

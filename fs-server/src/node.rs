@@ -12,7 +12,7 @@ use std::sync::Arc;
 use lru::LruCache;
 use nearfs_protocol::attr::FileKind;
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Generation, Node, NodeId};
+use nearfs_protocol::id::Node;
 use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
@@ -32,13 +32,12 @@ pub(crate) struct Nodes {
 
 #[derive(Default)]
 struct Shard {
-    known: HashMap<NodeId, Known, IdHash>,
-    held: Option<LruCache<NodeId, Arc<Held>, IdHash>>,
+    known: HashMap<Node, Known, IdHash>,
+    held: Option<LruCache<Node, Arc<Held>, IdHash>>,
 }
 
 /// What is kept of a node.
 struct Known {
-    generation: Generation,
     place: Place,
     handle: Option<Box<FileHandle>>,
     /// How many sessions know it.
@@ -50,7 +49,7 @@ struct Known {
 #[derive(Clone)]
 pub(crate) enum Place {
     /// In a directory.
-    Named(NodeId, Name),
+    Named(Node, Name),
     /// It is the root of a session, which holds it.
     Root(Arc<Held>),
     /// Nowhere: it has no name.
@@ -72,7 +71,7 @@ pub(crate) enum Way {
 }
 
 /// A node whose descriptor was let go: it may be remembered by its handle.
-pub(crate) type LetGo = (NodeId, Arc<Held>);
+pub(crate) type LetGo = (Node, Arc<Held>);
 
 impl Held {
     /// A descriptor that is not counted: there is one for each session at most.
@@ -95,44 +94,30 @@ impl Nodes {
 
     /// Takes up a node that was found at a place; `is_new` if the session that found it did not know it.
     pub(crate) fn found(&self, node: Node, kind: FileKind, place: Place, is_new: bool) {
-        let mut shard = self.shard(node.id);
-        match shard.known.entry(node.id) {
-            Entry::Occupied(mut entry) if entry.get().generation == node.generation => {
-                let known = entry.get_mut();
-                known.sessions += u32::from(is_new);
-                known.move_to(place);
-            }
-            entry => {
-                // Another file with the same inode number: what was known under it is gone from the disk.
-                let known = Known { generation: node.generation, place, handle: None, sessions: 1, kind };
-                entry.insert_entry(known);
-                shard.let_go(node.id);
-            }
-        }
+        let mut shard = self.shard(node);
+        let known = shard.known.entry(node);
+        let known =
+            known.or_insert_with(|| Known { place: Place::Nameless, handle: None, sessions: 0, kind });
+        known.sessions += u32::from(is_new);
+        known.move_to(place);
     }
 
     /// A session knows the node no more.
     pub(crate) fn forget(&self, node: Node) {
-        let mut shard = self.shard(node.id);
-        let Entry::Occupied(mut entry) = shard.known.entry(node.id) else { return };
+        let mut shard = self.shard(node);
+        let Entry::Occupied(mut entry) = shard.known.entry(node) else { return };
         let known = entry.get_mut();
-        if known.generation != node.generation {
-            return;
-        }
         known.sessions -= 1;
         if known.sessions == 0 {
             entry.remove();
-            shard.let_go(node.id);
+            shard.let_go(node);
         }
     }
 
     /// The node has another name, or another of its names is the better one to find it by.
-    pub(crate) fn moved(&self, node: Node, parent: NodeId, name: &Name) {
-        let mut shard = self.shard(node.id);
-        if let Some(known) = shard.known.get_mut(&node.id)
-            && known.generation == node.generation
-        {
-            known.move_to(Place::Named(parent, name.clone()));
+    pub(crate) fn moved(&self, node: Node, place: Place) {
+        if let Some(known) = self.shard(node).known.get_mut(&node) {
+            known.move_to(place);
         }
     }
 
@@ -140,33 +125,25 @@ impl Nodes {
     ///
     /// Errors: `ESTALE` if nobody knows it.
     pub(crate) fn way(&self, node: Node) -> Result<Way, Errno> {
-        let mut shard = self.shard(node.id);
+        let mut shard = self.shard(node);
         let shard = &mut *shard;
-        let known = shard.known.get(&node.id).ok_or(Errno::ESTALE)?;
-        if known.generation != node.generation {
-            return Err(Errno::ESTALE);
-        }
+        let known = shard.known.get(&node).ok_or(Errno::ESTALE)?;
         if let Place::Root(held) = &known.place {
             return Ok(Way::Held(held.clone()));
         }
-        if let Some(held) = shard.held.as_mut().and_then(|held| held.get(&node.id)) {
+        if let Some(held) = shard.held.as_mut().and_then(|held| held.get(&node)) {
             return Ok(Way::Held(held.clone()));
         }
         Ok(Way::Find(known.place.clone(), known.handle.clone()))
     }
 
-    /// The generation of a node by its id, for the directories on the way to another.
-    pub(crate) fn generation(&self, id: NodeId) -> Result<Generation, Errno> {
-        self.shard(id).known.get(&id).map(|known| known.generation).ok_or(Errno::ESTALE)
-    }
-
     /// What a node is and where it was found last.
+    ///
+    /// Errors: `ESTALE` if nobody knows it.
     pub(crate) fn place(&self, node: Node) -> Result<(FileKind, Place), Errno> {
-        let shard = self.shard(node.id);
-        match shard.known.get(&node.id) {
-            Some(known) if known.generation == node.generation => Ok((known.kind, known.place.clone())),
-            Some(_) | None => Err(Errno::ESTALE),
-        }
+        let shard = self.shard(node);
+        let known = shard.known.get(&node).ok_or(Errno::ESTALE)?;
+        Ok((known.kind, known.place.clone()))
     }
 
     /// Keeps a known node's descriptor for a while. Returns it to be used, and what was let go for it, which is the same
@@ -174,7 +151,7 @@ impl Nodes {
     pub(crate) fn hold(&self, node: Node, fd: OwnedFd) -> (Arc<Held>, Option<LetGo>) {
         let mut slot = self.descriptors.for_node();
         let mut let_go = None;
-        let mut shard = self.shard(node.id);
+        let mut shard = self.shard(node);
         if slot.is_none() {
             let_go = shard.let_oldest_go();
             // That one gives its slot back as soon as its last user is done with it.
@@ -183,22 +160,18 @@ impl Nodes {
         let is_counted = slot.is_some();
         let held = Arc::new(Held { fd, _slot: slot });
         if !is_counted {
-            return (held.clone(), Some((node.id, held)));
+            return (held.clone(), Some((node, held)));
         }
-        let is_known = shard.known.get(&node.id).is_some_and(|known| known.generation == node.generation);
-        if is_known {
-            shard.held_mut().put(node.id, held.clone());
+        if shard.known.contains_key(&node) {
+            shard.held_mut().put(node, held.clone());
         }
         (held, let_go)
     }
 
     /// Remembers the handle of a node whose descriptor was let go.
     pub(crate) fn remember(&self, node: Node, handle: FileHandle) {
-        if let Some(known) = self.shard(node.id).known.get_mut(&node.id)
-            && known.generation == node.generation
-            && known.handle.is_none()
-        {
-            known.handle = Some(Box::new(handle));
+        if let Some(known) = self.shard(node).known.get_mut(&node) {
+            known.handle.get_or_insert_with(|| Box::new(handle));
         }
     }
 
@@ -218,8 +191,8 @@ impl Nodes {
         self.shards.iter().map(|shard| shard.lock().known.len()).sum()
     }
 
-    fn shard(&self, id: NodeId) -> parking_lot::MutexGuard<'_, Shard> {
-        let spread = id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    fn shard(&self, node: Node) -> parking_lot::MutexGuard<'_, Shard> {
+        let spread = node.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         self.shards[spread as usize % SHARDS].lock()
     }
 }
@@ -235,13 +208,13 @@ impl Known {
 }
 
 impl Shard {
-    fn held_mut(&mut self) -> &mut LruCache<NodeId, Arc<Held>, IdHash> {
+    fn held_mut(&mut self) -> &mut LruCache<Node, Arc<Held>, IdHash> {
         self.held.get_or_insert_with(|| LruCache::unbounded_with_hasher(IdHash::default()))
     }
 
-    fn let_go(&mut self, id: NodeId) {
+    fn let_go(&mut self, node: Node) {
         if let Some(held) = &mut self.held {
-            held.pop(&id);
+            held.pop(&node);
         }
     }
 
@@ -279,6 +252,6 @@ mod tests {
 
     #[test]
     fn a_million_nodes_are_cheap() {
-        assert!(size_of::<(NodeId, Known)>() <= 64);
+        assert!(size_of::<(Node, Known)>() <= 72);
     }
 }

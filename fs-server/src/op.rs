@@ -86,8 +86,8 @@ impl SessionFiles {
 
     /// Counts the lookup that an answer with these attributes carries.
     pub(crate) fn count(&self, attr: &Attr, place: Place) {
-        let is_new = self.known.count(attr.node);
-        self.tree.nodes.found(attr.node, attr.kind, place, is_new);
+        let found = |is_new| self.tree.nodes.found(attr.node, attr.kind, place, is_new);
+        self.known.count(attr.node, found);
     }
 
     /// Keeps other clients from changing the node meanwhile. Where that may take long, it is waited for elsewhere.

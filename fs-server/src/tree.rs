@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nearfs_protocol::attr::Attr;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Identity;
-use nearfs_protocol::id::{Node, NodeId};
+use nearfs_protocol::id::Node;
 use nearfs_protocol::name::Name;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -156,10 +156,9 @@ impl Tree {
     }
 
     fn remember_handles(&self, let_go: impl IntoIterator<Item = LetGo>) {
-        for (id, held) in let_go {
-            let generation = self.nodes.generation(id);
-            if let (Some(handle), Ok(generation)) = (self.export.handle_of(held.as_fd()), generation) {
-                self.nodes.remember(Node { id, generation }, handle);
+        for (node, held) in let_go {
+            if let Some(handle) = self.export.handle_of(held.as_fd()) {
+                self.nodes.remember(node, handle);
             }
         }
     }
@@ -174,7 +173,7 @@ impl Tree {
             if way_down.len() > DEPTH_MAX {
                 return Err(Errno::ESTALE);
             }
-            below = Node { id: parent, generation: self.nodes.generation(parent)? };
+            below = parent;
             match self.nodes.way(below)? {
                 Way::Held(held) => break held,
                 Way::Find(further, _) => place = further,
@@ -226,7 +225,7 @@ impl Disk {
     }
 }
 
-/// The node of a place, for those who are only told its id.
-pub(crate) fn named(parent: NodeId, name: &Name) -> Place {
+/// The place that a name in a directory is.
+pub(crate) fn named(parent: Node, name: &Name) -> Place {
     Place::Named(parent, name.clone())
 }

@@ -26,7 +26,7 @@ impl SessionFiles {
         let directory = self.reach(parent)?;
         let fd = self.tree.export.open_path(&directory, &c_name(name)?)?;
         let attr = self.tree.export.attr(&fd)?;
-        self.count(&attr, named(parent.id, name));
+        self.count(&attr, named(parent, name));
         self.tree.hold(attr.node, fd);
         if let Some(AlsoOpen { content_bytes_max }) = also_open
             && attr.kind == FileKind::File
@@ -48,9 +48,7 @@ impl SessionFiles {
             return Err(Errno::EINVAL.into());
         }
         for &(node, lookups) in nodes.iter().filter(|(node, _)| *node != self.root) {
-            if self.known.forget(node, lookups) {
-                self.tree.nodes.forget(node);
-            }
+            self.known.forget(node, lookups, || self.tree.nodes.forget(node));
         }
         Ok(Reply::Done.into())
     }

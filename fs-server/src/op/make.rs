@@ -50,7 +50,7 @@ impl SessionFiles {
         let (at, directory) = (self.reach(node)?, self.reach(new_parent)?);
         self.tree.export.link(at.as_fd(), &directory, &c_name(new_name)?)?;
         let attr = self.tree.export.attr(&at)?;
-        self.count(&attr, named(new_parent.id, new_name));
+        self.count(&attr, named(new_parent, new_name));
         Ok(Reply::Entry { attr, fh: None, whole: false }.into())
     }
 
@@ -71,7 +71,7 @@ impl SessionFiles {
         make(&directory, &c_name)?;
         let fd = self.tree.export.open_path(&directory, &c_name)?;
         let attr = self.tree.export.attr(&fd)?;
-        self.count(&attr, named(parent.id, name));
+        self.count(&attr, named(parent, name));
         self.tree.hold(attr.node, fd);
         Ok(Reply::Entry { attr, fh: None, whole: false }.into())
     }

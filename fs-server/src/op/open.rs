@@ -65,7 +65,7 @@ impl SessionFiles {
     ) -> Outcome {
         let opening = Opening::from_flags(flags)?;
         let directory = self.reach(parent)?;
-        let place = named(parent.id, name);
+        let place = named(parent, name);
         let c_name = c_name(name)?;
         identity::set_umask(umask)?;
         for _ in 0..CREATE_TRIES {
@@ -225,12 +225,7 @@ impl SessionFiles {
         opening: Opening,
     ) -> Result<Option<(OwnedFd, Attr)>, Errno> {
         let Place::Named(parent, name) = place else { return Ok(None) };
-        let directory = self
-            .tree
-            .nodes
-            .generation(*parent)
-            .and_then(|generation| self.tree.reach(Node { id: *parent, generation }));
-        let Ok(directory) = directory else { return Ok(None) };
+        let Ok(directory) = self.tree.reach(*parent) else { return Ok(None) };
         match self.open_by_name((directory.as_fd(), name), node, opening) {
             Ok(opened) => Ok(Some(opened)),
             Err(

@@ -9,6 +9,7 @@ use nearfs_protocol::name::Name;
 use super::{At, Outcome};
 use crate::dispatch::SessionFiles;
 use crate::export::c_name;
+use crate::tree::named;
 
 impl SessionFiles {
     pub(crate) fn rename(
@@ -32,7 +33,7 @@ impl SessionFiles {
     fn note_place(&self, directory: &At, parent: Node, name: &Name) {
         let attr = c_name(name).and_then(|c_name| self.tree.export.attr_of(directory, &c_name));
         if let Ok(attr) = attr {
-            self.tree.nodes.moved(attr.node, parent.id, name);
+            self.tree.nodes.moved(attr.node, named(parent, name));
         }
     }
 }
