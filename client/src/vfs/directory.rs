@@ -69,7 +69,12 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, node, page(node, 0, FIRST_PAGE_BYTES, true), move |outcome| {
-            done(vfs.listed(token, node, outcome).map(|(entries, end, change)| {
+            let listed = match vfs.listed(token, node, outcome) {
+                // A directory that was removed while it is in use has no names, and can be opened.
+                Err(Errno::ENOENT) => Ok((Vec::new(), true, Change::UNSURE)),
+                listed => listed,
+            };
+            done(listed.map(|(entries, end, change)| {
                 let keep = vfs.nodes.pages_opened(node, change);
                 let listing = Listing {
                     entries,
