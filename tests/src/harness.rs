@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -27,8 +28,11 @@ pub fn can_mount() -> bool {
     let can = Path::new("/dev/fuse").exists() && rustix::process::geteuid().is_root();
     if !can {
         eprintln!("SKIPPED: mounting needs root and /dev/fuse");
+        return false;
     }
-    can
+    // It may have to be built first, which is not to count as the time of a test.
+    program();
+    true
 }
 
 /// The program under test: the one that `NEARFS_PROGRAM` names, else the workspace's own, brought up to date.
@@ -69,9 +73,18 @@ impl World {
 
     /// A server with further options.
     pub fn with(options: &[&str]) -> World {
+        World::with_user(0, options)
+    }
+
+    /// A server that runs as this user, to whom the served directory belongs.
+    pub fn with_user(uid: u32, options: &[&str]) -> World {
         let directory = tempfile::Builder::new().prefix("nearfs-test-").tempdir().unwrap();
-        fs::create_dir(directory.path().join("export")).unwrap();
-        let server = Server::start(&directory.path().join("export"), options);
+        // Other users shall get to the export and the mounts.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let export = directory.path().join("export");
+        fs::create_dir(&export).unwrap();
+        std::os::unix::fs::chown(&export, Some(uid), Some(uid)).unwrap();
+        let server = Server::start(&export, uid, options);
         World { ground: Arc::new(Ground { server, directory }) }
     }
 
@@ -100,9 +113,15 @@ impl World {
     /// A mount in a directory of this name, with the words of `-o`.
     #[track_caller]
     pub fn mount(&self, name: &str, options: &str) -> Mount {
+        self.mount_through(&self.server().address, name, options)
+    }
+
+    /// The same by another address, which leads to the server.
+    #[track_caller]
+    pub fn mount_through(&self, address: &str, name: &str, options: &str) -> Mount {
         let place = self.directory(name);
         let mut command = Command::new(program());
-        command.arg("mount").arg(format!("nearfs://{}/", self.server().address)).arg(&place);
+        command.arg("mount").arg(format!("nearfs://{address}/")).arg(&place);
         if !options.is_empty() {
             command.args(["-o", options]);
         }
@@ -126,8 +145,11 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(export: &Path, options: &[&str]) -> Server {
+    fn start(export: &Path, uid: u32, options: &[&str]) -> Server {
         let mut command = Command::new(program());
+        if uid != 0 {
+            command.uid(uid).gid(uid);
+        }
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(options).arg(export);
         let process = Process::start(&mut command);
         let address =
@@ -264,6 +286,17 @@ impl Process {
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child was not waited for, so that its id is still its own.
         unsafe { libc::kill(self.pid.cast_signed(), signal) };
+    }
+
+    /// Stops it until it gets SIGCONT. No thread of it runs any more when this returns.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        let stopped = |task: &fs::DirEntry| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        let tasks = || fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+        assert!(holds_within(PROMPT, || tasks().all(|task| stopped(&task.unwrap()))));
     }
 
     /// Waits for its end.
