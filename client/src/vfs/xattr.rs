@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::{Change, Node};
 use nearfs_protocol::limits::{XATTR_NAME_BYTES_MAX, XATTR_NAMES_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
 use nearfs_protocol::message::{Request, XattrMode};
 
@@ -64,8 +65,7 @@ impl Vfs {
         let request = Request::SetXattr { node, name, mode };
         let value = Some(self.rpc.keep(value));
         self.call_patient(caller, node, request, value, Patience::Bounded, move |outcome| {
-            vfs.cache.xattrs.invalidate(node);
-            vfs.cache.attrs.invalidate(node);
+            vfs.xattrs_changed(node);
             done(outcome.map(|_| ()));
         });
     }
@@ -95,10 +95,20 @@ impl Vfs {
         let name = tri!(checked_name(name), done);
         let vfs = Arc::clone(self);
         self.call(caller, node, Request::RemoveXattr { node, name }, move |outcome| {
-            vfs.cache.xattrs.invalidate(node);
-            vfs.cache.attrs.invalidate(node);
+            vfs.xattrs_changed(node);
             done(outcome.map(|_| ()));
         });
+    }
+}
+
+impl Vfs {
+    /// A change of our own moved the node's counter by we do not know how much, without touching its content. Pages
+    /// must not be told from their counter to be old: to let them go would make the kernel pass over the attributes
+    /// that it is asking for, and an access control list show in them.
+    fn xattrs_changed(&self, node: Node) {
+        self.cache.xattrs.invalidate(node);
+        self.cache.attrs.invalidate(node);
+        self.nodes.pages_rebased(node, Change::UNSURE, Change::UNSURE);
     }
 }
 
