@@ -1,5 +1,8 @@
 //! Files that are opened before the program asks: where lookups are followed by opens, a lookup opens the
 //! file as well and brings its content, so that reading a small file costs one round trip.
+//!
+//! This must not make an open show what was there before another mount's close. Therefore a file is only opened ahead
+//! for a thread that is within open(2) already, and only handed to that thread: its open began before the lookup.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +16,8 @@ use parking_lot::Mutex;
 use crate::cache::FillToken;
 use crate::identity::Caller;
 
-/// How long a file that was opened ahead may be handed to a program: for an open that follows its lookup at once,
-/// as in every open(2), and not for a later one, which must see what was written in between.
+/// How long a file that was opened ahead may be handed to its thread. It is a bound for opens that the kernel ended
+/// after the lookup; all others follow at once.
 pub(crate) const OPENED_AHEAD_TIME_MAX: Duration = Duration::from_millis(100);
 /// Most files that are open ahead at a time.
 const OPENED_AHEAD_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
@@ -33,7 +36,7 @@ pub(crate) struct OpenedAhead {
     pub(crate) attr: Attr,
     /// From before the lookup was sent.
     pub(crate) token: FillToken,
-    caller: (u32, u32),
+    caller: Caller,
     at: Instant,
 }
 
@@ -93,16 +96,15 @@ impl Foresight {
         attr: Attr,
         now: Instant,
     ) -> Option<Fh> {
-        let opened = OpenedAhead { fh, attr, token, caller: (caller.uid, caller.gid), at: now };
+        let opened = OpenedAhead { fh, attr, token, caller, at: now };
         self.opened.lock().push(attr.node, opened).map(|(_, gone)| gone.fh)
     }
 
-    /// Hands a file that was opened ahead to the program that opens it, if that was just now and for the same user.
+    /// Hands a file that was opened ahead to the thread that opens it, if that was just now and for the same user.
     pub(crate) fn take(&self, caller: Caller, node: Node, now: Instant) -> Option<OpenedAhead> {
         let mut opened = self.opened.lock();
-        let fits = |kept: &OpenedAhead| {
-            kept.caller == (caller.uid, caller.gid) && now.duration_since(kept.at) < OPENED_AHEAD_TIME_MAX
-        };
+        let fits =
+            |kept: &OpenedAhead| kept.caller == caller && now.duration_since(kept.at) < OPENED_AHEAD_TIME_MAX;
         if !opened.peek(&node).is_some_and(fits) {
             return None;
         }
@@ -135,6 +137,29 @@ impl Foresight {
     }
 }
 
+/// The flags of the open(2) or openat(2) that a thread is within, if it is in one and may be looked at
+/// (proc_pid_syscall(5)).
+pub(crate) fn open_flags(tid: u32) -> Option<i32> {
+    if tid == 0 {
+        return None;
+    }
+    flags_of_open(&std::fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?)
+}
+
+fn flags_of_open(line: &str) -> Option<i32> {
+    let mut words = line.split_whitespace();
+    let number: i64 = words.next()?.parse().ok()?;
+    let argument = match number {
+        libc::SYS_openat => 2,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open => 1,
+        _ => return None,
+    };
+    let flags = u64::from_str_radix(words.nth(argument)?.strip_prefix("0x")?, 16).ok()?;
+    // An int: the upper half of the register has no meaning.
+    Some(flags as i32)
+}
+
 #[cfg(test)]
 mod tests {
     use nearfs_protocol::id::{Generation, NodeId};
@@ -161,14 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_opened_ahead_goes_to_its_own_user_and_only_at_once() {
+    fn a_file_opened_ahead_goes_to_its_own_thread_and_only_at_once() {
         let foresight = Foresight::default();
-        let (me, other) = (Caller { uid: 1, gid: 1, pid: 9 }, Caller { uid: 2, gid: 1, pid: 9 });
+        let me = Caller { uid: 1, gid: 1, pid: 9 };
+        let others = [Caller { uid: 2, ..me }, Caller { gid: 2, ..me }, Caller { pid: 8, ..me }];
         let start = Instant::now();
         let attr = crate::testing::attr(1, 1);
         let token = crate::cache::epoch::Epochs::new().begin();
         assert_eq!(foresight.keep(token, me, Fh(5), attr, start), None);
-        assert!(foresight.take(other, attr.node, start).is_none());
+        assert!(others.iter().all(|other| foresight.take(*other, attr.node, start).is_none()));
         assert!(foresight.take(me, attr.node, start + OPENED_AHEAD_TIME_MAX).is_none());
         assert!(foresight.unused(start).is_empty());
         assert_eq!(foresight.unused(start + OPENED_AHEAD_TIME_MAX), [Fh(5)]);
@@ -177,5 +203,16 @@ mod tests {
         assert_eq!(foresight.take(me, attr.node, start).map(|taken| taken.fh), Some(Fh(7)));
         assert!(foresight.begin_sweeping() && !foresight.begin_sweeping());
         assert!(!foresight.goes_on_sweeping() && foresight.begin_sweeping());
+    }
+
+    #[test]
+    fn flags_are_found_in_what_the_kernel_tells_of_a_thread() {
+        let number = libc::SYS_openat;
+        let line = format!("{number} 0xffffff9c 0x7ffe80 0x80000 0x0 0x0 0x0 0x7ffe00 0x7f00\n");
+        assert_eq!(flags_of_open(&line), Some(libc::O_CLOEXEC));
+        assert_eq!(flags_of_open("running\n"), None);
+        assert_eq!(flags_of_open("-1 0x7ffe00 0x7f00\n"), None);
+        assert_eq!(flags_of_open(&format!("{} 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n", libc::SYS_read)), None);
+        assert_eq!(open_flags(0), None);
     }
 }

@@ -127,8 +127,9 @@ pub enum Request {
     CopyRange { from: Fh, from_offset: u64, to: Fh, to_offset: u64, length: u64 },
     /// Asks which lock would be in the way. Answered by `Lock`.
     GetLock { fh: Fh, lock: Lock },
-    /// Takes or gives back a lock; with `wait` the answer may take as long as the others hold theirs.
-    /// Mutation. Answered by `Done`.
+    /// Takes or gives back a lock; with `wait` the answer may take as long as the others hold theirs. Mutation. Answered
+    /// by `Attr`, read when the lock was taken, which tell whether its last holder changed the file; by `Done` when a lock
+    /// was given back or waited for.
     SetLock { fh: Fh, lock: Lock, wait: bool },
 }
 
@@ -208,8 +209,9 @@ pub enum Reply {
     /// Attributes after a change, and the counter before it: what the client cached with it is still right but for
     /// what it changed itself.
     Changed { before: Change, attr: Attr },
-    /// An open file. A created one carries a lookup count; `whole` if the payload is its whole content.
-    Opened { fh: Fh, attr: Attr, whole: bool },
+    /// An open file. One that was asked for by name carries a lookup count; `created` if it was made by this, and so has
+    /// no extended attribute but those that its directory gives; `whole` if the payload is its whole content.
+    Opened { fh: Fh, attr: Attr, created: bool, whole: bool },
     /// Bytes as payload. `change` was read before them.
     Read { change: Change },
     /// What was written.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use nearfs_protocol::attr::{Lock, LockKind};
 use nearfs_protocol::errno::Errno;
@@ -52,6 +53,7 @@ impl Vfs {
             self.locked.waiting.fetch_sub(1, Ordering::Relaxed);
             return done(Err(Errno::ENOLCK));
         }
+        let token = self.cache.begin_fill();
         let patience = if wait { Patience::Endless } else { Patience::Bounded };
         let vfs = Arc::clone(self);
         let node = file.node;
@@ -65,13 +67,18 @@ impl Vfs {
             if waits {
                 vfs.locked.waiting.fetch_sub(1, Ordering::Relaxed);
             }
-            let result = outcome.map(|_| ());
-            if takes && result.is_ok() {
-                // Whoever held the lock before may have written: what is cached dates from before it, and must be
-                // gone when the program goes on.
-                vfs.distrust(node, Box::new(move || done(result)));
-            } else {
-                done(result);
+            // Whoever held the lock before may have written. What is cached from before that must be gone when the
+            // program goes on.
+            match outcome {
+                Ok((Reply::Attr(attr), _))
+                    if attr.node == node && vfs.nodes.pages_change(node).same_as(attr.change) =>
+                {
+                    vfs.cache.fill_attr(token, &attr, Instant::now());
+                    done(Ok(()));
+                }
+                Ok(_) if takes => vfs.distrust(node, Box::new(move || done(Ok(())))),
+                Ok(_) => done(Ok(())),
+                Err(errno) => done(Err(errno)),
             }
         });
     }

@@ -33,7 +33,7 @@ impl Vfs {
         let token = self.cache.begin_fill();
         let parent_change = self.cache.attrs.last_change(parent);
         let vfs = Arc::clone(self);
-        let also_open = self.wanted_with_lookup(parent, &name);
+        let also_open = self.wanted_with_lookup(caller, parent, &name);
         let request = Request::Lookup { parent, name: name.clone(), also_open };
         self.call(caller, parent, request, move |outcome| {
             let now = Instant::now();

@@ -17,7 +17,7 @@ use crate::cache::FillToken;
 use crate::cache::dentry::Dentry;
 use crate::cache::readahead::Readahead;
 use crate::files::OpenFile;
-use crate::foresight::OPENED_AHEAD_TIME_MAX;
+use crate::foresight::{OPENED_AHEAD_TIME_MAX, open_flags};
 use crate::identity::Caller;
 use crate::rpc::Outcome;
 use crate::vfs::types::{Entry, Opened};
@@ -50,7 +50,7 @@ impl Vfs {
         let request = Request::Open { node, flags: flags as u32, content_bytes_max };
         self.call(caller, node, request, move |outcome| {
             done(match outcome {
-                Ok((Reply::Opened { fh, attr, whole }, content)) => {
+                Ok((Reply::Opened { fh, attr, whole, .. }, content)) => {
                     Ok(vfs.opened(token, fh, flags, &attr, whole.then_some(content)))
                 }
                 Ok((other, _)) => Err(unexpected(&other)),
@@ -77,8 +77,19 @@ impl Vfs {
         let request = Request::Create { parent, name: name.clone(), mode, umask, flags: flags as u32 };
         self.call(caller, parent, request, move |outcome| {
             let created = match outcome {
-                Ok((Reply::Opened { fh, attr, .. }, _)) => {
+                Ok((Reply::Opened { fh, attr, created, .. }, _)) => {
                     let entry = vfs.made(token, (parent, &name), attr);
+                    if created {
+                        // The kernel is about to ask, before the first write.
+                        vfs.cache.fill_xattr(
+                            token,
+                            attr.node,
+                            attr.change,
+                            KILLED_BY_WRITES,
+                            None,
+                            Instant::now(),
+                        );
+                    }
                     Ok((entry, vfs.opened(token, fh, flags, &attr, None)))
                 }
                 Ok((other, _)) => Err(unexpected(&other)),
@@ -153,10 +164,11 @@ impl Vfs {
     }
 
     /// What a lookup shall bring beyond the name, where it is likely to be followed by an open.
-    pub(crate) fn wanted_with_lookup(&self, parent: Node, name: &Name) -> Option<AlsoOpen> {
+    pub(crate) fn wanted_with_lookup(&self, caller: Caller, parent: Node, name: &Name) -> Option<AlsoOpen> {
         let wanted = self.config.cache_bytes > 0
             && self.welcome.features.contains(Features::LOOKUP_OPEN)
-            && self.foresight.expects_open(parent);
+            && self.foresight.expects_open(parent)
+            && open_flags(caller.pid).is_some_and(is_plain_read);
         let content_bytes_max = match self.cache.dentries.last_seen(parent, name) {
             Some(Dentry::Node(node)) if wanted => self.wanted_content_bytes(node, libc::O_RDONLY),
             Some(Dentry::Node(_) | Dentry::Absent) | None => INLINE_BYTES_MAX as u32,
@@ -214,6 +226,9 @@ impl Vfs {
         if attr.size == 0 || large || here { 0 } else { INLINE_BYTES_MAX as u32 }
     }
 }
+
+/// The extended attribute that a write takes away; the kernel looks for it before each one.
+const KILLED_BY_WRITES: &[u8] = b"security.capability";
 
 /// Whether these flags ask for nothing but to read.
 fn is_plain_read(flags: i32) -> bool {

@@ -1,5 +1,6 @@
 //! Reading: from the block cache where it can be, in whole blocks where that pays, exactly what is asked for elsewhere.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use nearfs_protocol::limits::PAYLOAD_BYTES_MAX;
 use nearfs_protocol::message::{Reply, Request};
 use nearfs_transport::pool::Payload;
 
-use crate::cache::block::{BLOCK_BYTES, BlockFill};
+use crate::cache::block::{BLOCK_BYTES, BlockFill, Slices};
 use crate::files::OpenFile;
 use crate::identity::Caller;
 use crate::rpc::Outcome;
@@ -35,15 +36,19 @@ impl Vfs {
         let file_bytes = self.cache.attrs.last_seen(node).map_or(u64::MAX, |attr| attr.size);
         let (ahead, whole_blocks) = {
             let mut readahead = file.readahead.lock();
-            let window_bytes_max = self.link.window_bytes().min(self.config.readahead_bytes);
+            let window_bytes_max = self
+                .link
+                .window_bytes()
+                .min(self.config.readahead_bytes)
+                .min(self.cache.blocks.prefetch_bytes_max());
             let ahead = readahead.on_read(offset, size as usize, file_bytes, window_bytes_max);
             (ahead, readahead.is_in_order() || file_bytes <= BLOCK_BYTES)
         };
         match self.cache.blocks.read_if_here(node, offset, size as usize) {
-            Some(slices) => done(Ok(&slices.into_bytes())),
+            Some(slices) => in_one_piece(&slices, done),
             None if whole_blocks => {
                 let fills = self.cache.blocks.read(node, offset, size as usize, |slices| match slices {
-                    Ok(slices) => done(Ok(&slices.into_bytes())),
+                    Ok(slices) => in_one_piece(&slices, done),
                     Err(errno) => done(Err(errno)),
                 });
                 fills.into_iter().for_each(|fill| self.fetch(caller, &file, fill));
@@ -89,6 +94,23 @@ impl Vfs {
             }
         });
     }
+}
+
+thread_local! {
+    /// Where the pieces of a read are put together, kept because new memory of that size costs as much as the copy.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Passes on what was read as one slice, which is all that the kernel's side takes.
+fn in_one_piece(slices: &Slices, done: impl FnOnce(Result<&[u8], Errno>)) {
+    if let [piece] = slices.parts() {
+        return done(Ok(piece));
+    }
+    let mut room = ROOM.take();
+    room.clear();
+    slices.parts().iter().for_each(|piece| room.extend_from_slice(piece));
+    done(Ok(&room));
+    ROOM.set(room);
 }
 
 /// The bytes in an answer to a read of at most `size` bytes.

@@ -161,7 +161,8 @@ fn a_reopened_file_that_did_not_change_keeps_its_content() {
         let asked = peer.call();
         let Request::Open { content_bytes_max, .. } = asked.request else { panic!("{asked:?}") };
         assert_eq!(content_bytes_max > 0, content_wanted, "for counter {change}");
-        let reply = Reply::Opened { fh: Fh(500), attr: file(7, 10, change), whole: content_wanted };
+        let reply =
+            Reply::Opened { fh: Fh(500), attr: file(7, 10, change), created: false, whole: content_wanted };
         asked.reply_with(reply, if content_wanted { b"0123456789" } else { b"" });
         pending.get().unwrap()
     };

@@ -272,7 +272,7 @@ fn content_that_comes_with_an_open_unasked_is_not_taken_for_the_file() {
     let (peer, vfs) = Peer::with_client();
     look_up(&peer, &vfs, "file", file(7, 1 << 20, 1));
     let pending = ask(|done| vfs.open(ME, 7, libc::O_RDONLY, done));
-    let reply = Reply::Opened { fh: Fh(500), attr: file(7, 1 << 20, 1), whole: true };
+    let reply = Reply::Opened { fh: Fh(500), attr: file(7, 1 << 20, 1), created: false, whole: true };
     peer.call().reply_with(reply, b"short");
     let fh = pending.get().unwrap().fh;
     let pending = read(&vfs, fh, 70_000, 4096);

@@ -28,7 +28,10 @@ fn a_small_files_content_comes_with_the_open() {
     let pending = ask(|done| vfs.open(ME, 7, libc::O_RDONLY, done));
     let asked = peer.call();
     assert!(matches!(asked.request, Request::Open { content_bytes_max: 1000.., .. }), "{asked:?}");
-    asked.reply_with(Reply::Opened { fh: Fh(500), attr: file(7, 1000, 1), whole: true }, &content(0, 1000));
+    asked.reply_with(
+        Reply::Opened { fh: Fh(500), attr: file(7, 1000, 1), created: false, whole: true },
+        &content(0, 1000),
+    );
     let fh = pending.get().unwrap().fh;
     assert_eq!(read(&vfs, fh, 0, 4096).get().unwrap(), content(0, 1000));
     assert_eq!(read(&vfs, fh, 990, 4096).get().unwrap(), content(990, 10));

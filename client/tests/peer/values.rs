@@ -54,7 +54,7 @@ pub(crate) fn entry(attr: Attr) -> Reply {
 }
 
 pub(crate) fn opened(fh: u64, attr: Attr) -> Reply {
-    Reply::Opened { fh: Fh(fh), attr, whole: false }
+    Reply::Opened { fh: Fh(fh), attr, created: false, whole: false }
 }
 
 pub(crate) fn listed(text: &str, cookie: u64, attr: Attr) -> DirEntry {

@@ -22,7 +22,8 @@ impl SessionFiles {
         let waits = wait && lock.kind != LockKind::Unlock;
         let wait = waits.then_some((self.session, id));
         match self.tree.locks.set(file.node.id, self.session, lock, wait)? {
-            lock::Outcome::Set => Ok(Reply::Done.into()),
+            lock::Outcome::Set if lock.kind == LockKind::Unlock => Ok(Reply::Done.into()),
+            lock::Outcome::Set => Ok(Reply::Attr(self.tree.export.attr(&file)?).into()),
             lock::Outcome::Waits => Err(Stop::Waits(file.node.id, *lock)),
         }
     }

@@ -70,21 +70,22 @@ impl SessionFiles {
         identity::set_umask(umask)?;
         for _ in 0..CREATE_TRIES {
             let slot = self.slot()?;
-            let opened = match self.tree.export.create(&directory, &c_name, mode, opening) {
-                Ok(fd) => {
-                    let attr = self.tree.export.attr(&fd)?;
-                    Opened::new(fd, attr, opening, slot)
-                }
-                Err(Errno::EEXIST) if flags & libc::O_EXCL as u32 == 0 => {
-                    match self.open_existing((directory.as_fd(), &c_name), &place, opening, pace) {
-                        Err(Stop::Refused(Errno::ENOENT)) => continue,
-                        opened => opened?,
+            let (opened, reply): (_, fn(_, _, _) -> _) =
+                match self.tree.export.create(&directory, &c_name, mode, opening) {
+                    Ok(fd) => {
+                        let attr = self.tree.export.attr(&fd)?;
+                        (Opened::new(fd, attr, opening, slot), created_reply)
                     }
-                }
-                Err(errno) => return Err(errno.into()),
-            };
+                    Err(Errno::EEXIST) if flags & libc::O_EXCL as u32 == 0 => {
+                        match self.open_existing((directory.as_fd(), &c_name), &place, opening, pace) {
+                            Err(Stop::Refused(Errno::ENOENT)) => continue,
+                            opened => (opened?, opened_reply),
+                        }
+                    }
+                    Err(errno) => return Err(errno.into()),
+                };
             self.count(&opened.attr, place);
-            return self.answer_opened(opened, 0, opened_reply);
+            return self.answer_opened(opened, 0, reply);
         }
         Err(Errno::EAGAIN.into())
     }
@@ -121,7 +122,7 @@ impl SessionFiles {
         let fd = self.tree.export.create_unnamed(directory.as_fd(), mode, opening, linkable)?;
         let attr = self.tree.export.attr(&fd)?;
         self.count(&attr, Place::Nameless);
-        self.answer_opened(Opened::new(fd, attr, opening, slot), 0, opened_reply)
+        self.answer_opened(Opened::new(fd, attr, opening, slot), 0, created_reply)
     }
 
     pub(crate) fn release(&self, files: &[ReleasedFile]) -> Outcome {
@@ -292,5 +293,9 @@ fn only_regular(kind: FileKind) -> Result<(), Errno> {
 }
 
 fn opened_reply(attr: Attr, fh: Fh, whole: bool) -> Reply {
-    Reply::Opened { fh, attr, whole }
+    Reply::Opened { fh, attr, created: false, whole }
+}
+
+fn created_reply(attr: Attr, fh: Fh, whole: bool) -> Reply {
+    Reply::Opened { fh, attr, created: true, whole }
 }

@@ -75,7 +75,9 @@ pub fn fingerprint(control: &[u8]) -> u64 {
 pub(super) fn remembered(answer: &Answer) -> Answer {
     match answer {
         Ok(Reply::Entry { attr, fh, .. }) => Ok(Reply::Entry { attr: *attr, fh: *fh, whole: false }),
-        Ok(Reply::Opened { fh, attr, .. }) => Ok(Reply::Opened { fh: *fh, attr: *attr, whole: false }),
+        Ok(Reply::Opened { fh, attr, created, .. }) => {
+            Ok(Reply::Opened { fh: *fh, attr: *attr, created: *created, whole: false })
+        }
         Ok(
             Reply::Done
             | Reply::Attr(_)

@@ -235,7 +235,12 @@ fn reply() -> impl Strategy<Value = Reply> {
         (attr(), option::of(fh()), flag()).prop_map(|(attr, fh, whole)| Reply::Entry { attr, fh, whole }),
         attr().prop_map(Reply::Attr),
         (long(), attr()).prop_map(|(before, attr)| Reply::Changed { before: Change(before), attr }),
-        (fh(), attr(), flag()).prop_map(|(fh, attr, whole)| Reply::Opened { fh, attr, whole }),
+        (fh(), attr(), flag(), flag()).prop_map(|(fh, attr, created, whole)| Reply::Opened {
+            fh,
+            attr,
+            created,
+            whole
+        }),
         long().prop_map(|change| Reply::Read { change: Change(change) }),
         written.prop_map(Reply::Written),
         (vec(entry, 0..6), flag(), long()).prop_map(|(entries, end, change)| Reply::Listing {

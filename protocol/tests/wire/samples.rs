@@ -179,7 +179,7 @@ fn replies() -> Vec<Reply> {
         Reply::Entry { attr: file, fh: Some(Fh(0x0f)), whole: true },
         Reply::Attr(file),
         Reply::Changed { before: Change(12), attr: file },
-        Reply::Opened { fh: Fh(0x0f), attr: file, whole: false },
+        Reply::Opened { fh: Fh(0x0f), attr: file, created: true, whole: false },
         Reply::Read { change: Change(12) },
         Reply::Written(Written { size: 4096, offset: 8192, before: Change(11), attr: file }),
         Reply::Listing { entries, end: true, change: Change(12) },
