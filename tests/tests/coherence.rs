@@ -73,6 +73,8 @@ fn a_look_before_the_other_mounts_close_makes_no_open_stale() {
         fs::write(place(&one, round), "before\n").unwrap();
         assert_eq!(fs::read_to_string(place(&other, round)).unwrap(), "before\n");
     }
+    let opened_ahead = other.sent("lookup") + other.sent("open");
+    assert!(opened_ahead < 390, "{opened_ahead} requests: files are opened together with their lookup by then");
     for round in 200..400 {
         fs::write(place(&one, round), "before\n").unwrap();
         assert!(fs::metadata(place(&other, round)).is_ok());
