@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use nearfs_protocol::attr::DirEntry;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node};
 use parking_lot::{Mutex, RwLock};
 
+use crate::cache::FillToken;
 use crate::cache::readahead::Readahead;
-use crate::vfs::directory::Listing;
 
 /// A file that some program has open.
 #[derive(Debug)]
@@ -48,6 +50,30 @@ pub(crate) struct OpenDirectory {
     pub(crate) node: Node,
     /// What was fetched and not yet taken.
     pub(crate) listing: Mutex<Listing>,
+}
+
+/// What was fetched of a directory for one reader: consecutive entries from some place on.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// The server's cookie at which `entries` begins.
+    pub(crate) start: u64,
+    pub(crate) entries: Vec<DirEntry>,
+    /// How many of them were taken.
+    pub(crate) taken: usize,
+    /// Whether the directory ends behind them.
+    pub(crate) end: bool,
+    /// Since when, if anything was fetched at all.
+    pub(crate) fetched: Option<Fetched>,
+    pub(crate) page_bytes: u32,
+}
+
+/// What decides how long the attributes in a listing are right.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetched {
+    /// From before the question was sent.
+    pub(crate) token: FillToken,
+    /// When the answer arrived.
+    pub(crate) at: Instant,
 }
 
 /// Everything open, by the number that the kernel was given.
@@ -94,5 +120,19 @@ impl Files {
 
     fn next(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl Listing {
+    /// Goes to the entry that follows a cookie. Whether it is among those fetched (or known to be the end).
+    pub(crate) fn seek(&mut self, cookie: u64) -> bool {
+        if self.fetched.is_none() {
+            return false;
+        }
+        let here = match self.taken {
+            0 => self.start,
+            taken => self.entries[taken - 1].cookie,
+        };
+        here == cookie && (self.taken < self.entries.len() || self.end)
     }
 }

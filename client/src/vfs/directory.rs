@@ -15,7 +15,7 @@ use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
 use crate::cache::FillToken;
-use crate::files::OpenDirectory;
+use crate::files::{Fetched, Listing, OpenDirectory};
 use crate::identity::Caller;
 use crate::rpc::Outcome;
 use crate::vfs::types::{DirItem, Entry, Opened};
@@ -27,30 +27,6 @@ const FIRST_PAGE_BYTES: u32 = 32 * 1024;
 const PAGE_BYTES_MAX: u32 = 192 * 1024;
 /// Where the server's cookies begin among the offsets: `.` and `..` come before them and are our own.
 const OWN_OFFSETS: u64 = 2;
-
-/// What was fetched of a directory for one reader: consecutive entries from some place on.
-#[derive(Debug, Default)]
-pub(crate) struct Listing {
-    /// The server's cookie at which `entries` begins.
-    start: u64,
-    entries: Vec<DirEntry>,
-    /// How many of them were taken.
-    taken: usize,
-    /// Whether the directory ends behind them.
-    end: bool,
-    /// Since when, if anything was fetched at all.
-    fetched: Option<Fetched>,
-    page_bytes: u32,
-}
-
-/// What decides how long the attributes in a listing are right.
-#[derive(Clone, Copy, Debug)]
-struct Fetched {
-    /// From before the question was sent.
-    token: FillToken,
-    /// When the answer arrived.
-    at: Instant,
-}
 
 impl Vfs {
     /// Opens a directory. Its first entries come along, unless the kernel still has them all.
@@ -269,20 +245,6 @@ impl Vfs {
         if let Some((node, count)) = self.nodes.unused(node) {
             self.forgotten(node, count);
         }
-    }
-}
-
-impl Listing {
-    /// Goes to the entry that follows a cookie. Whether it is among those fetched (or known to be the end).
-    fn seek(&mut self, cookie: u64) -> bool {
-        if self.fetched.is_none() {
-            return false;
-        }
-        let here = match self.taken {
-            0 => self.start,
-            taken => self.entries[taken - 1].cookie,
-        };
-        here == cookie && (self.taken < self.entries.len() || self.end)
     }
 }
 

@@ -6,7 +6,7 @@
 //! [`write`], [`directory`], [`xattr`], [`lock`].
 
 mod attr;
-pub(crate) mod directory;
+mod directory;
 mod lock;
 mod name;
 mod open;
