@@ -139,7 +139,7 @@ impl Default for World {
 
 /// A running server.
 pub struct Server {
-    process: Process,
+    companion: Companion,
     /// Where it listens.
     pub address: String,
 }
@@ -151,15 +151,15 @@ impl Server {
             command.uid(uid).gid(uid);
         }
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(options).arg(export);
-        let process = Process::start(&mut command);
+        let companion = Companion::start(&mut command);
         let address =
-            process.line().strip_prefix("listening on ").expect("it says where it listens").to_owned();
-        Server { process, address }
+            companion.line().strip_prefix("listening on ").expect("it says where it listens").to_owned();
+        Server { companion, address }
     }
 
     /// Its process.
-    pub fn process(&self) -> &Process {
-        &self.process
+    pub fn companion(&self) -> &Companion {
+        &self.companion
     }
 }
 
@@ -211,7 +211,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         // A stopped server would only make it slower.
-        self.ground.server.process.signal(libc::SIGCONT);
+        self.ground.server.companion.signal(libc::SIGCONT);
         if is_mounted(&self.place) {
             let mut command = Command::new(program());
             let _ = end_within(command.args(["umount", "--force"]).arg(&self.place), PROMPT);
@@ -230,16 +230,16 @@ pub fn is_mounted(place: &Path) -> bool {
 }
 
 /// A process of the test's own, killed in the end.
-pub struct Process {
+pub struct Companion {
     child: parking_lot::Mutex<Child>,
     pid: u32,
     lines: parking_lot::Mutex<std::sync::mpsc::Receiver<String>>,
     stdin: parking_lot::Mutex<Option<ChildStdin>>,
 }
 
-impl Process {
+impl Companion {
     /// Starts a command, in a process group of its own.
-    pub fn start(command: &mut Command) -> Process {
+    pub fn start(command: &mut Command) -> Companion {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = child.stdout.take().unwrap();
@@ -252,12 +252,12 @@ impl Process {
             }
         });
         let pid = child.id();
-        Process { child: child.into(), pid, lines: lines.into(), stdin: stdin.into() }
+        Companion { child: child.into(), pid, lines: lines.into(), stdin: stdin.into() }
     }
 
     /// Starts the program that does to files what it is told.
-    pub fn actor(actor: &str, words: &[&str], file: &Path) -> Process {
-        Process::start(Command::new(actor).args(words).arg(file))
+    pub fn actor(actor: &str, words: &[&str], file: &Path) -> Companion {
+        Companion::start(Command::new(actor).args(words).arg(file))
     }
 
     /// Its id.
@@ -318,7 +318,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for Companion {
     fn drop(&mut self) {
         let mut child = self.child.lock();
         let _ = child.kill();

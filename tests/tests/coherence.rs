@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nearfs_tests::harness::{Mount, Process, World, can_mount, holds_within, watchdog};
+use nearfs_tests::harness::{Companion, Mount, World, can_mount, holds_within, watchdog};
 
 const ACTOR: &str = env!("CARGO_BIN_EXE_file-actor");
 /// No test takes longer.
@@ -74,7 +74,10 @@ fn a_look_before_the_other_mounts_close_makes_no_open_stale() {
         assert_eq!(fs::read_to_string(place(&other, round)).unwrap(), "before\n");
     }
     let opened_ahead = other.sent("lookup") + other.sent("open");
-    assert!(opened_ahead < 390, "{opened_ahead} requests: files are opened together with their lookup by then");
+    assert!(
+        opened_ahead < 390,
+        "{opened_ahead} requests: files are opened together with their lookup by then"
+    );
     for round in 200..400 {
         fs::write(place(&one, round), "before\n").unwrap();
         assert!(fs::metadata(place(&other, round)).is_ok());
@@ -157,7 +160,7 @@ fn appended_records_of_two_mounts_are_all_there_once() {
     let count = 150;
     let actors: Vec<_> = [(&one, "a"), (&other, "b"), (&one, "c"), (&other, "d")]
         .iter()
-        .map(|(mount, tag)| Process::actor(ACTOR, &["append", tag, &count.to_string()], &mount.join("log")))
+        .map(|(mount, tag)| Companion::actor(ACTOR, &["append", tag, &count.to_string()], &mount.join("log")))
         .collect();
     actors.iter().for_each(|actor| assert!(actor.end().success()));
     let text = fs::read_to_string(world.export().join("log")).unwrap();
@@ -180,7 +183,7 @@ fn one_of_all_is_the_first_to_create() {
     let count = 100;
     let actors: Vec<_> = [&one, &other, &one, &other]
         .iter()
-        .map(|mount| Process::actor(ACTOR, &["create-first", &count.to_string()], &mount.join("locks")))
+        .map(|mount| Companion::actor(ACTOR, &["create-first", &count.to_string()], &mount.join("locks")))
         .collect();
     let firsts: u32 = actors.iter().map(|actor| actor.line().parse::<u32>().unwrap()).sum();
     assert_eq!(firsts, count);
@@ -195,7 +198,7 @@ fn a_counter_under_a_lock_loses_nothing() {
         assert!(holds_within(TRUST + SLACK, || other.join(style).exists()));
         let actors: Vec<_> = [&one, &other, &one, &other]
             .iter()
-            .map(|mount| Process::actor(ACTOR, &["count", style, "60"], &mount.join(style)))
+            .map(|mount| Companion::actor(ACTOR, &["count", style, "60"], &mount.join(style)))
             .collect();
         actors.iter().for_each(|actor| assert!(actor.end().success()));
         assert_eq!(fs::read_to_string(world.export().join(style)).unwrap(), "00000240\n", "{style}");
@@ -209,13 +212,13 @@ fn a_lock_of_a_killed_process_is_free_again() {
     for style in ["flock", "posix"] {
         fs::write(one.join(style), "").unwrap();
         assert!(holds_within(TRUST + SLACK, || other.join(style).exists()));
-        let holder = Process::actor(ACTOR, &["hold", style], &one.join(style));
+        let holder = Companion::actor(ACTOR, &["hold", style], &one.join(style));
         assert_eq!(holder.line(), "locked");
         for mount in [&one, &other] {
-            let rival = Process::actor(ACTOR, &["try", style], &mount.join(style));
+            let rival = Companion::actor(ACTOR, &["try", style], &mount.join(style));
             assert_eq!(rival.line(), "refused", "{style}");
         }
-        let waiting = Process::actor(ACTOR, &["hold", style], &other.join(style));
+        let waiting = Companion::actor(ACTOR, &["hold", style], &other.join(style));
         assert!(!waiting.prints_within(Duration::from_millis(300)), "two hold the same lock");
         holder.signal(libc::SIGKILL);
         assert!(waiting.prints_within(Duration::from_secs(5)), "{style}: the lock of the dead is kept");
@@ -228,9 +231,9 @@ fn a_waiter_for_a_lock_can_be_killed() {
     let (_world, one, other) = two_mounts();
     fs::write(one.join("f"), "").unwrap();
     assert!(holds_within(TRUST + SLACK, || other.join("f").exists()));
-    let holder = Process::actor(ACTOR, &["hold", "posix"], &one.join("f"));
+    let holder = Companion::actor(ACTOR, &["hold", "posix"], &one.join("f"));
     assert_eq!(holder.line(), "locked");
-    let waiting = Process::actor(ACTOR, &["hold", "posix"], &other.join("f"));
+    let waiting = Companion::actor(ACTOR, &["hold", "posix"], &other.join("f"));
     assert!(!waiting.prints_within(Duration::from_millis(200)));
     let begun = Instant::now();
     waiting.signal(libc::SIGKILL);

@@ -26,7 +26,7 @@ fn sixty_four_mounts_are_all_usable_and_cost_little() {
     }
     let _watchdog = watchdog(TEST_TIME_MAX);
     let world = World::new();
-    let server = world.server().process();
+    let server = world.server().companion();
     let (kib_before, descriptors_before) = (server.status_number("VmRSS"), server.descriptors());
     let mounts = mount_all(&world);
 

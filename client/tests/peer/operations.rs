@@ -182,6 +182,17 @@ fn writes_are_sent_as_they_are_made() {
 }
 
 #[test]
+fn a_synchronous_mount_says_so_with_each_write() {
+    let (peer, vfs) = Peer::with(nearfs_client::config::VfsConfig { sync: true, ..Default::default() });
+    let fh = with_open_file(&peer, &vfs, file(7, 10, 1));
+    let pending = write(&vfs, fh, 4, b"abc");
+    let at = WriteAt::Offset(4);
+    let asked = peer.expect(&Request::Write { fh: Fh(500), at, sync: WriteSync::All });
+    asked.reply(Reply::Written(Written { size: 3, offset: 4, before: Change(1), attr: file(7, 10, 2) }));
+    assert_eq!(pending.get(), Ok(3));
+}
+
+#[test]
 fn space_is_allocated_sought_and_copied_with_one_request_each() {
     let (peer, vfs) = Peer::with_client();
     let fh = with_open_file(&peer, &vfs, file(7, 10, 1));

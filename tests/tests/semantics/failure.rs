@@ -21,7 +21,7 @@ fn a_silent_server_ends_reads_and_metadata_in_time() {
     };
     fs::write(mount.join("f"), vec![1; 300_000]).unwrap();
     let file = File::open(mount.join("f")).unwrap();
-    world.server().process().freeze();
+    world.server().companion().freeze();
     let within = |what: &str, errno: i32, begun: Instant| {
         assert_eq!(errno, libc::ETIMEDOUT, "{what}");
         let took = begun.elapsed();
@@ -36,7 +36,7 @@ fn a_silent_server_ends_reads_and_metadata_in_time() {
     within("mkdir", errno(fs::create_dir(mount.join("d"))), begun);
     let begun = Instant::now();
     within("read", errno(file.read_exact_at(&mut [0; 4096], 200_000)), begun);
-    world.server().process().signal(libc::SIGCONT);
+    world.server().companion().signal(libc::SIGCONT);
     assert!(holds_within(PROMPT, || mount.join("f").exists()), "the mount works again");
     let mut content = Vec::new();
     (&file).read_to_end(&mut content).unwrap();
@@ -47,13 +47,13 @@ fn a_silent_server_ends_reads_and_metadata_in_time() {
 fn a_hard_mount_keeps_writing() {
     let Some((world, mount, _watchdog)) = mounted_with("timeout=1") else { return };
     let mut file = File::create(mount.join("f")).unwrap();
-    world.server().process().freeze();
+    world.server().companion().freeze();
     let writer = std::thread::spawn(move || {
         let begun = Instant::now();
         file.write_all(b"kept").and_then(|()| file.sync_all()).map(|()| begun.elapsed())
     });
     std::thread::sleep(Duration::from_millis(2500));
-    world.server().process().signal(libc::SIGCONT);
+    world.server().companion().signal(libc::SIGCONT);
     let took = writer.join().unwrap().expect("the write succeeds");
     assert!(took >= Duration::from_secs(2), "{took:?}");
     assert_eq!(fs::read_to_string(world.export().join("f")).unwrap(), "kept");
@@ -63,7 +63,7 @@ fn a_hard_mount_keeps_writing() {
 fn a_soft_mount_gives_writes_up() {
     let Some((world, mount, _watchdog)) = mounted_with("timeout=1,soft") else { return };
     let mut file = File::create(mount.join("f")).unwrap();
-    world.server().process().freeze();
+    world.server().companion().freeze();
     let begun = Instant::now();
     assert_eq!(errno(file.write_all(b"lost")), libc::ETIMEDOUT);
     assert!(begun.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", begun.elapsed());
@@ -104,7 +104,7 @@ fn a_lost_connection_is_made_again_and_nothing_is_lost() {
 fn a_server_that_was_killed_leaves_errors_and_no_hanging() {
     let Some((world, mount, _watchdog)) = mounted_with("timeout=2") else { return };
     let mut file = File::create(mount.join("f")).unwrap();
-    world.server().process().signal(libc::SIGKILL);
+    world.server().companion().signal(libc::SIGKILL);
     let begun = Instant::now();
     assert!(matches!(errno(fs::metadata(mount.join("x"))), libc::ETIMEDOUT | libc::EIO));
     assert!(begun.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", begun.elapsed());
