@@ -83,7 +83,7 @@ impl Vfs {
             }
         };
         let node = directory.node;
-        let cookie = offset.saturating_sub(OWN_OFFSETS);
+        let cookie = cookie_at(offset);
         let mut listing = directory.listing.lock();
         if listing.seek(cookie) && (!plus || self.is_fresh(node, &listing)) {
             return self.hand_over(node, &mut listing, offset, plus, take);
@@ -213,7 +213,7 @@ impl Vfs {
         });
         DirItem {
             ino: entry.ino,
-            offset: entry.cookie.saturating_add(OWN_OFFSETS).min(i64::MAX as u64),
+            offset: offset_after(entry.cookie),
             kind: entry.attr.as_ref().map(|attr| attr.kind).or(entry.kind),
             name: entry.name.as_bytes().to_vec(),
             entry: full,
@@ -250,4 +250,28 @@ impl Vfs {
 
 fn page(node: Node, cookie: u64, entry_bytes_max: u32, with_attrs: bool) -> Request {
     Request::ReadDir { node, cookie, entry_bytes_max, with_attrs }
+}
+
+/// The kernel's offset for a cookie of the server. The largest that there is means the end, on ext4 for example, and
+/// stays itself.
+fn offset_after(cookie: u64) -> u64 {
+    cookie.saturating_add(OWN_OFFSETS).min(i64::MAX as u64)
+}
+
+/// The cookie for an offset of the kernel.
+fn cookie_at(offset: u64) -> u64 {
+    if offset == i64::MAX as u64 { offset } else { offset.saturating_sub(OWN_OFFSETS) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_come_back_as_they_were() {
+        for cookie in [1, 2, 1 << 40, i64::MAX as u64 - 3, i64::MAX as u64] {
+            assert_eq!(cookie_at(offset_after(cookie)), cookie);
+        }
+        assert_eq!([0, 1, 2].map(cookie_at), [0; 3]);
+    }
 }
