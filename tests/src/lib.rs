@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod harness;
+pub mod model;
 pub mod passthrough;
 pub mod proxy;
