@@ -109,12 +109,6 @@ impl DentryCache {
     pub(super) fn forget_parent(&self, parent: Node) {
         self.names.lock().forget_parent(parent);
     }
-
-    pub(super) fn forget_everything(&self) {
-        let mut names = self.names.lock();
-        names.entries.clear();
-        names.parents.clear();
-    }
 }
 
 /// All names of a directory are dropped at once by giving the directory a new stamp: entries with an

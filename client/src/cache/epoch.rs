@@ -21,8 +21,6 @@ pub enum Part<'a> {
     Attr,
     /// A file's content.
     Content,
-    /// The whole of a directory's names.
-    Listing,
     /// One name in a directory, present or absent.
     Name(&'a Name),
     /// A symlink's target.

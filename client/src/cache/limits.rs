@@ -12,8 +12,6 @@ pub struct CacheLimits {
     pub attr_bytes_max: u64,
     /// Names, present and absent.
     pub dentry_bytes_max: u64,
-    /// Whole directory listings.
-    pub listing_bytes_max: u64,
     /// Symlink targets.
     pub target_bytes_max: u64,
     /// Extended attributes.
@@ -26,9 +24,8 @@ impl CacheLimits {
         let metadata = (cache_bytes_max / 4).min(METADATA_BYTES_MAX);
         CacheLimits {
             block_bytes_max: cache_bytes_max - metadata,
-            attr_bytes_max: metadata / 16 * 6,
-            dentry_bytes_max: metadata / 16 * 4,
-            listing_bytes_max: metadata / 16 * 4,
+            attr_bytes_max: metadata / 16 * 8,
+            dentry_bytes_max: metadata / 16 * 6,
             target_bytes_max: metadata / 16,
             xattr_bytes_max: metadata / 16,
         }
@@ -39,7 +36,6 @@ impl CacheLimits {
         self.block_bytes_max
             + self.attr_bytes_max
             + self.dentry_bytes_max
-            + self.listing_bytes_max
             + self.target_bytes_max
             + self.xattr_bytes_max
     }

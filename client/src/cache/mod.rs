@@ -18,7 +18,6 @@ mod count;
 pub mod dentry;
 pub mod epoch;
 pub mod limits;
-pub mod listing;
 pub mod readahead;
 pub mod target;
 #[cfg(test)]
@@ -42,15 +41,14 @@ use self::block::BlockCache;
 use self::dentry::{Dentry, DentryCache};
 use self::epoch::{Epochs, Part};
 use self::limits::CacheLimits;
-use self::listing::ListingCache;
 use self::target::TargetCache;
-use self::trust::{Cached, Trust};
+use self::trust::Trust;
 use self::xattr::XattrCache;
 
 /// How long answers are believed without asking again.
 #[derive(Clone, Copy, Debug)]
 pub struct TrustTimes {
-    /// Attributes, extended ones included, and listings.
+    /// Attributes, extended ones included.
     pub attr: Duration,
     /// Names that exist.
     pub entry: Duration,
@@ -66,8 +64,6 @@ pub struct Cache {
     pub attrs: AttrCache,
     /// Names.
     pub dentries: DentryCache,
-    /// Directory listings.
-    pub listings: ListingCache,
     /// Symlink targets.
     pub targets: TargetCache,
     /// Extended attributes.
@@ -83,8 +79,6 @@ pub struct CacheCounts {
     pub attr: HitCount,
     /// Names.
     pub dentry: HitCount,
-    /// Directory listings.
-    pub listing: HitCount,
     /// Symlink targets.
     pub target: HitCount,
     /// Extended attributes.
@@ -96,15 +90,9 @@ pub struct CacheCounts {
 impl CacheCounts {
     /// Each cache's name, hits and misses.
     pub fn named(&self) -> Vec<(&'static str, u64, u64)> {
-        let CacheCounts { attr, dentry, listing, target, xattr, block } = *self;
-        let all = [
-            ("attr", attr),
-            ("dentry", dentry),
-            ("listing", listing),
-            ("target", target),
-            ("xattr", xattr),
-            ("block", block),
-        ];
+        let CacheCounts { attr, dentry, target, xattr, block } = *self;
+        let all =
+            [("attr", attr), ("dentry", dentry), ("target", target), ("xattr", xattr), ("block", block)];
         all.map(|(name, count)| (name, count.hits, count.misses)).to_vec()
     }
 }
@@ -118,7 +106,6 @@ impl Cache {
             times,
             attrs: AttrCache::new(shared(), limits.attr_bytes_max),
             dentries: DentryCache::new(shared(), limits.dentry_bytes_max),
-            listings: ListingCache::new(shared(), limits.listing_bytes_max),
             targets: TargetCache::new(shared(), limits.target_bytes_max),
             xattrs: XattrCache::new(shared(), limits.xattr_bytes_max),
             blocks: BlockCache::new(shared(), limits.block_bytes_max),
@@ -140,7 +127,6 @@ impl Cache {
     /// passed on: not at all if something changed since they were asked for.
     pub fn fill_attr(&self, token: FillToken, attr: &Attr, now: Instant) -> Duration {
         if self.attrs.is_news(attr.node, attr.change) {
-            self.listings.invalidate(attr.node);
             self.xattrs.invalidate(attr.node);
         }
         self.blocks.revalidate(attr.node, attr.change);
@@ -195,7 +181,6 @@ impl Cache {
         dentry: Dentry,
         now: Instant,
     ) -> Duration {
-        self.listings.invalidate(parent);
         self.attrs.invalidate(parent);
         let time = self.name_time(dentry);
         let trust = Trust { change: Change::UNSURE, until: now + time };
@@ -231,7 +216,6 @@ impl Cache {
 
     /// A change of our own to a name ended in a way that does not tell what the name stands for.
     pub fn name_changed(&self, parent: Node, name: &Name) {
-        self.listings.invalidate(parent);
         self.attrs.invalidate(parent);
         self.dentries.invalidate(parent, name);
     }
@@ -279,11 +263,6 @@ impl Cache {
         }
     }
 
-    /// A whole listing and until when it may be served.
-    pub fn listing(&self, node: Node, now: Instant) -> Option<Cached<Arc<listing::Listing>>> {
-        self.listings.get(node, now, self.attrs.trust(node, now))
-    }
-
     /// An extended attribute (`None` inside if the node has none of that name).
     pub fn xattr(&self, node: Node, name: &[u8], now: Instant) -> Option<Option<bytes::Bytes>> {
         self.xattrs.get(node, name, now, self.attrs.trust(node, now)).map(|held| held.value)
@@ -309,21 +288,9 @@ impl Cache {
         self.epochs.bump(node);
         self.attrs.forget(node);
         self.dentries.forget_parent(node);
-        self.listings.forget(node);
         self.targets.forget(node);
         self.xattrs.forget(node);
         self.blocks.drop_node(node);
-    }
-
-    /// The same for all nodes at once.
-    pub fn invalidate_everything(&self) {
-        self.epochs.bump_everything();
-        self.attrs.forget_everything();
-        self.dentries.forget_everything();
-        self.listings.forget_everything();
-        self.targets.forget_everything();
-        self.xattrs.forget_everything();
-        self.blocks.drop_everything();
     }
 
     /// Hits and misses.
@@ -331,7 +298,6 @@ impl Cache {
         CacheCounts {
             attr: self.attrs.count(),
             dentry: self.dentries.count(),
-            listing: self.listings.count(),
             target: self.targets.count(),
             xattr: self.xattrs.count(),
             block: self.blocks.count(),
@@ -342,7 +308,6 @@ impl Cache {
     pub fn bytes(&self) -> u64 {
         self.attrs.bytes()
             + self.dentries.bytes()
-            + self.listings.bytes()
             + self.targets.bytes()
             + self.xattrs.bytes()
             + self.blocks.bytes()

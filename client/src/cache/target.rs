@@ -55,8 +55,4 @@ impl TargetCache {
     pub(super) fn forget(&self, node: Node) {
         self.targets.lock().pop(&node);
     }
-
-    pub(super) fn forget_everything(&self) {
-        self.targets.lock().clear();
-    }
 }

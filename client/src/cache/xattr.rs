@@ -96,10 +96,6 @@ impl XattrCache {
     pub(super) fn forget(&self, node: Node) {
         self.held.lock().pop(&node);
     }
-
-    pub(super) fn forget_everything(&self) {
-        self.held.lock().clear();
-    }
 }
 
 impl Held {

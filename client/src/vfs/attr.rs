@@ -94,12 +94,20 @@ impl Vfs {
         done: impl FnOnce(Result<Vec<u8>, Errno>) + Send + 'static,
     ) {
         let node = tri!(self.nodes.node(ino), done);
-        self.call(caller, node, Request::ReadLink { node }, |outcome| {
+        if let Some(target) = self.cache.targets.get(node) {
+            return done(Ok(target.to_vec()));
+        }
+        let token = self.cache.begin_fill();
+        let vfs = Arc::clone(self);
+        self.call(caller, node, Request::ReadLink { node }, move |outcome| {
             // The kernel would cut the target short at a NUL, and take none that is empty or too long.
             let fits =
                 |target: &[u8]| (1..=SYMLINK_BYTES_MAX).contains(&target.len()) && !target.contains(&0);
             done(outcome.and_then(|(_, target)| match fits(&target) {
-                true => Ok(target.to_vec()),
+                true => {
+                    vfs.cache.targets.fill(token, node, &target);
+                    Ok(target.to_vec())
+                }
                 false => Err(Errno::EIO), // The server is broken.
             }));
         });

@@ -117,6 +117,8 @@ fn attributes_are_read_and_changed_with_one_request_each() {
     let request = Request::ReadLink { node: node(8) };
     let target = |asked: &Asked| asked.reply_with(Reply::Done, b"../x");
     assert_eq!(exchange(&peer, request, target, |done| vfs.readlink(ME, 8, done)), Ok(b"../x".to_vec()));
+    // A symlink never changes, so that nobody has to ask twice.
+    assert_eq!(ask(|done| vfs.readlink(ME, 8, done)).get(), Ok(b"../x".to_vec()));
     peer.expect_nothing(&vfs);
 }
 

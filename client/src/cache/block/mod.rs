@@ -181,13 +181,6 @@ impl BlockCache {
         drop(gone);
     }
 
-    /// Forgets everything.
-    pub fn drop_everything(&self) {
-        self.shared.epochs.bump_everything();
-        let gone = self.shared.state.lock().drop_everything();
-        drop(gone);
-    }
-
     /// Blocks that were here when a program read them, and those that were not.
     pub fn count(&self) -> HitCount {
         self.shared.counter.read()

@@ -237,11 +237,6 @@ impl State {
         gone
     }
 
-    pub(super) fn drop_everything(&mut self) -> Vec<Bytes> {
-        let nodes: Vec<Node> = self.nodes.keys().copied().collect();
-        nodes.into_iter().flat_map(|node| self.drop_node(node)).collect()
-    }
-
     /// Empties the node if the verdict says so. The blocks are for the caller to free without the lock.
     pub(super) fn carry_out(&mut self, node: Node, verdict: Verdict) -> Vec<Bytes> {
         match (verdict, self.nodes.get_mut(&node)) {
