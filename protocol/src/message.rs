@@ -299,8 +299,37 @@ impl Request {
         match self {
             Request::Read { size, .. } => *size,
             Request::Open { content_bytes_max, .. } => *content_bytes_max,
-            Request::Lookup { also_open: Some(also), .. } => also.content_bytes_max,
-            _ => 0,
+            Request::Lookup { also_open, .. } => also_open.map_or(0, |also| also.content_bytes_max),
+            Request::Forget { .. }
+            | Request::GetAttr { .. }
+            | Request::SetAttr { .. }
+            | Request::Access { .. }
+            | Request::ReadLink { .. }
+            | Request::Symlink { .. }
+            | Request::Link { .. }
+            | Request::MakeNode { .. }
+            | Request::MakeDir { .. }
+            | Request::Unlink { .. }
+            | Request::RemoveDir { .. }
+            | Request::Rename { .. }
+            | Request::Create { .. }
+            | Request::CreateUnnamed { .. }
+            | Request::Write { .. }
+            | Request::Flush { .. }
+            | Request::Fsync { .. }
+            | Request::Release { .. }
+            | Request::ReadDir { .. }
+            | Request::FsyncDir { .. }
+            | Request::StatFs { .. }
+            | Request::GetXattr { .. }
+            | Request::SetXattr { .. }
+            | Request::ListXattr { .. }
+            | Request::RemoveXattr { .. }
+            | Request::Allocate { .. }
+            | Request::Seek { .. }
+            | Request::CopyRange { .. }
+            | Request::GetLock { .. }
+            | Request::SetLock { .. } => 0,
         }
     }
 
