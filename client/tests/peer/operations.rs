@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nearfs_client::vfs::Vfs;
-use nearfs_protocol::attr::{FileKind, Lock, LockKind, LockStyle, SetAttr, SetTime, StatFs};
+use nearfs_protocol::attr::{DirEntry, FileKind, Lock, LockKind, LockStyle, SetAttr, SetTime, StatFs};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh};
 use nearfs_protocol::message::{
@@ -381,8 +381,16 @@ fn the_end_is_told() {
     assert_eq!(ask(|done| vfs.statfs(ME, 1, done)).get(), Err(Errno::EIO));
 }
 
-/// Lists two files, and says which of the names came with a node that the kernel would keep.
-fn listed_with_nodes(peer: &Peer, vfs: &Arc<Vfs>, plus: bool, meanwhile: impl FnOnce()) -> Vec<bool> {
+/// Lists two files of one byte with something happening between opening and reading. Says of what size the files were
+/// shown, for each name that came with a node that the kernel would keep. `again` says whether the client has to ask
+/// once more, and what it is told then.
+fn listed_sizes(
+    peer: &Peer,
+    vfs: &Arc<Vfs>,
+    plus: bool,
+    meanwhile: impl FnOnce(),
+    again: Option<Vec<DirEntry>>,
+) -> Vec<Option<u64>> {
     let pending = ask(|done| vfs.opendir(ME, 1, done));
     let entries = vec![listed("a", 11, file(7, 1, 1)), listed("b", 12, file(8, 1, 1))];
     peer.call().reply(Reply::Listing { entries, end: true, change: Change(1) });
@@ -391,25 +399,28 @@ fn listed_with_nodes(peer: &Peer, vfs: &Arc<Vfs>, plus: bool, meanwhile: impl Fn
     let pending = ask(|done| {
         vfs.readdir(ME, 1, fh, 2, plus, move |items| {
             let items = items.unwrap();
-            done(Ok(items.iter().map(|item| item.entry.is_some()).collect()));
+            done(Ok(items.iter().map(|item| item.entry.as_ref().map(|entry| entry.attr.size)).collect()));
             items.len()
         });
     });
-    let with_nodes = pending.get().unwrap();
+    if let Some(entries) = again {
+        peer.call().reply(Reply::Listing { entries, end: true, change: Change(2) });
+    }
+    let sizes = pending.get().unwrap();
     vfs.releasedir(1, fh);
-    with_nodes
+    sizes
 }
 
 #[test]
 fn a_plain_listing_leaves_no_reference() {
     let (peer, vfs) = Peer::with_client();
-    assert_eq!(listed_with_nodes(&peer, &vfs, false, || ()), [false, false]);
+    assert_eq!(listed_sizes(&peer, &vfs, false, || (), None), [None, None]);
     peer.expect(&Request::Forget { nodes: vec![(node(7), 1), (node(8), 1)] }).reply(Reply::Done);
     assert_eq!(vfs.status().nodes, 1, "only the root is known");
 }
 
 #[test]
-fn what_changed_since_it_was_listed_is_listed_without_attributes() {
+fn what_changed_since_it_was_fetched_is_fetched_again() {
     let (peer, vfs) = Peer::with_client();
     look_up(&peer, &vfs, "a", file(7, 1, 1));
     let change = || {
@@ -418,19 +429,21 @@ fn what_changed_since_it_was_listed_is_listed_without_attributes() {
         peer.call().reply(Reply::Changed { before: Change(1), attr: file(7, 9, 2) });
         pending.get().unwrap();
     };
-    assert_eq!(listed_with_nodes(&peer, &vfs, true, change), [false, true]);
-    assert_eq!(ask(|done| vfs.getattr(ME, 7, None, done)).get().unwrap().attr.size, 9);
+    let anew = vec![listed("a", 11, file(7, 9, 2)), listed("b", 12, file(8, 1, 1))];
+    assert_eq!(listed_sizes(&peer, &vfs, true, change, Some(anew)), [Some(9), Some(1)]);
     let remove = || {
         let pending = ask(|done| vfs.unlink(ME, 1, b"b", done));
         peer.call().reply(Reply::Done);
         pending.get().unwrap();
     };
-    assert_eq!(listed_with_nodes(&peer, &vfs, true, remove), [true, false]);
+    let anew = vec![listed("a", 11, file(7, 9, 2))];
+    assert_eq!(listed_sizes(&peer, &vfs, true, remove, Some(anew)), [Some(9)]);
 }
 
 #[test]
-fn what_was_listed_long_ago_is_listed_without_attributes() {
+fn what_was_fetched_long_ago_is_fetched_again() {
     let (peer, vfs) = Peer::with_client();
     let wait = || std::thread::sleep(std::time::Duration::from_millis(1050));
-    assert_eq!(listed_with_nodes(&peer, &vfs, true, wait), [false, false]);
+    let anew = vec![listed("a", 11, file(7, 5, 2)), listed("b", 12, file(8, 6, 2))];
+    assert_eq!(listed_sizes(&peer, &vfs, true, wait, Some(anew)), [Some(5), Some(6)]);
 }
