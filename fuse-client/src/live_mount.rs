@@ -1,6 +1,7 @@
 //! The mount that this process serves: how it is, and how it ends.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use nearfs_client::vfs::Vfs;
@@ -18,6 +19,8 @@ use crate::status::StatusReport;
 const DETACH_TIME_MAX: Duration = Duration::from_secs(3);
 /// Longest time for saying good-bye to the server.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(4);
+/// How long an answer may take to whoever asked for the end, before the process is gone.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
 
 /// A mount from its attaching to its end.
 pub(crate) struct LiveMount {
@@ -93,7 +96,11 @@ impl LiveMount {
             // The kernel does it when the last descriptor of the device closes.
             log::warn!("cannot abort the connection to the kernel ({error}); the process ends instead");
             self.set_ended(self.vfs.shutdown(SHUTDOWN_TIME_MAX));
-            std::process::exit(1);
+            // Whoever asked is told first what was lost.
+            thread::spawn(|| {
+                thread::sleep(ANSWER_TIME);
+                std::process::exit(1);
+            });
         }
     }
 
