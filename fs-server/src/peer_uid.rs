@@ -3,20 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::sock_diag;
+use crate::sock_diag::{self, Owner};
 
 /// `ESTABLISHED` in the tables of proc(5).
 const ESTABLISHED: u8 = 1;
-
-/// Whose a socket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) uid: u32,
-    pub(crate) state: u8,
-    /// Zero for a socket that no process has open any more: the kernel then names root as its owner,
-    /// whoever it was.
-    pub(crate) inode: u64,
-}
 
 /// The owner of the socket at `peer` that is connected to our `local` end; `None` if it has gone. Both
 /// are on this machine.

@@ -6,8 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
-use crate::peer_uid::Owner;
-
 /// Message type of questions and answers (linux/sock_diag.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `NLM_F_REQUEST` of netlink(7).
@@ -26,6 +24,16 @@ const INODE_AT: usize = 84;
 const ANSWER_BYTES: usize = 88;
 /// Ports and both addresses.
 const ID_BYTES: usize = 36;
+
+/// Whose a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) state: u8,
+    /// Zero for a socket that no process has open any more: the kernel then names root as its owner,
+    /// whoever it was.
+    pub(crate) inode: u64,
+}
 
 /// Who owns the socket that is bound to `its` end and connected to the `other`; `None` if there is none, or
 /// if this kernel does not tell.
