@@ -15,8 +15,14 @@ pub struct ServeOptions {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
-    /// Where to listen: ADDRESS[:PORT] or unix:PATH; may be given several times; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6327", conflicts_with = "stdio")]
+    /// Where to listen.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:6327",
+        conflicts_with = "stdio",
+        help = "Where to listen: ADDRESS[:PORT] or unix:PATH; may be given several times; port 0 picks a free one"
+    )]
     pub listen: Vec<ListenAddress>,
 
     /// Serve one client over standard input and output, as ssh starts it, until it leaves

@@ -1,6 +1,6 @@
 //! Mounts a nearfs export through FUSE.
 //!
-//! Thin: [`filesystem`] unpacks the kernel's requests, calls the client library's
+//! Thin: `filesystem` unpacks the kernel's requests, calls the client library's
 //! [`Vfs`](nearfs_client::vfs::Vfs) and sends its answers back; `notify` tells the kernel what to forget.
 //! The rest is the life of a mount: `mount` is the story from the command line to the end, `attach` knows
 //! mount(2) and fusermount3, `control` is the socket by which `status` and `umount` talk to a running mount.

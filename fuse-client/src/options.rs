@@ -42,8 +42,11 @@ const HELP_COLUMNS: (usize, usize) = (23, 54);
 #[derive(Args, Clone, Debug)]
 #[command(after_help = mount_options_help())]
 pub struct MountOptions {
-    /// What to mount: nearfs://host[:port][/export[/path]], host:/export, unix:/socket or exec:command
-    #[arg(value_name = "SOURCE")]
+    /// What to mount.
+    #[arg(
+        value_name = "SOURCE",
+        help = "What to mount: nearfs://host[:port][/export[/path]], host:/export, unix:/socket or exec:command"
+    )]
     pub source: String,
 
     /// The directory to mount on
