@@ -16,8 +16,8 @@ use nearfs_transport::assembler::Assembler;
 use nearfs_transport::pool::Payload;
 
 use crate::dispatch::{Response, Served, SlowCall};
-use crate::server::Shared;
 use crate::session::Session;
+use crate::state::Shared;
 use crate::wire::{Closed, Wire};
 
 /// Bytes that one connection moves before others get their turn.

@@ -6,36 +6,20 @@
 
 use std::sync::Arc;
 
-use nearfs_protocol::attr::{Attr, Lock};
+use nearfs_protocol::attr::Lock;
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Node, NodeId, RequestId, SessionId};
-use nearfs_protocol::message::{Answer, Call, Reply, Request};
-use nearfs_protocol::name::Name;
-use nearfs_transport::pool::{Payload, Pool};
+use nearfs_protocol::id::{NodeId, RequestId};
+use nearfs_protocol::message::{Call, Reply, Request};
+use nearfs_transport::pool::Payload;
 
-use crate::descriptor::Share;
 use crate::export::Spread;
-use crate::handle::OpenFiles;
 use crate::identity;
-use crate::known::KnownNodes;
-use crate::listings::Listings;
 use crate::lock::WaitId;
-use crate::node::{Held, Place};
-use crate::op::{Outcome, Stop};
+use crate::op::{Outcome, Pace, Stop};
+use crate::session_files::SessionFiles;
 use crate::tree::Tree;
 
-/// What one session knows and holds of an export: nodes, open files, listings, locks. Dropping it, or
-/// [`SessionFiles::end`], gives everything back.
-pub struct SessionFiles {
-    pub(crate) tree: Arc<Tree>,
-    pub(crate) session: SessionId,
-    pub(crate) pool: Pool,
-    pub(crate) root: Node,
-    pub(crate) known: KnownNodes,
-    pub(crate) files: OpenFiles,
-    pub(crate) listings: Listings,
-    _share: Share,
-}
+pub use crate::op::Response;
 
 /// What became of a call.
 pub enum Served {
@@ -45,15 +29,6 @@ pub enum Served {
     Slow(SlowCall),
     /// Somebody else holds the lock it asks for: answered when it is granted or given up.
     Waits(LockWait),
-}
-
-/// What is sent back for a call.
-#[derive(Debug)]
-pub struct Response {
-    /// The control part.
-    pub answer: Answer,
-    /// The bytes beside it.
-    pub payload: Payload,
 }
 
 /// The rest of a call that may sleep.
@@ -69,39 +44,6 @@ pub struct LockWait {
 }
 
 impl SessionFiles {
-    /// Starts a session on the directory of the tree that is reached by `path`, its root.
-    /// `pool` gives the room for what is read.
-    ///
-    /// Errors: `ENOENT`; `ENOTDIR` or `ELOOP` for a symlink on the way, which is never followed.
-    pub fn begin(
-        tree: &Arc<Tree>,
-        session: SessionId,
-        path: &[Name],
-        pool: &Pool,
-    ) -> Result<Arc<SessionFiles>, Errno> {
-        identity::become_server()?;
-        let root_fd = tree.export.descend(path)?;
-        let root = tree.export.attr(&root_fd)?;
-        let files = SessionFiles {
-            tree: tree.clone(),
-            session,
-            pool: pool.clone(),
-            root: root.node,
-            known: KnownNodes::default(),
-            files: OpenFiles::default(),
-            listings: Listings::default(),
-            _share: tree.join_descriptors(),
-        };
-        let held = Arc::new(Held::uncounted(root_fd));
-        files.count(&root, Place::Root(held));
-        Ok(Arc::new(files))
-    }
-
-    /// The attributes of the session's root.
-    pub fn root(&self) -> Result<Attr, Errno> {
-        self.tree.export.attr(&self.reach(self.root)?)
-    }
-
     /// Carries out a call, or says where it is to be carried out. `id` names it for [`SessionFiles::cancel`].
     pub fn serve(self: &Arc<Self>, id: RequestId, call: Call, payload: Payload) -> Served {
         match self.try_call(id, &call, &payload, Pace::Quick) {
@@ -125,30 +67,6 @@ impl SessionFiles {
     /// Gives up the wait of a call: it is answered `ECANCELED`. Whether it was waiting.
     pub fn cancel(&self, id: RequestId) -> bool {
         self.tree.locks.cancel((self.session, id))
-    }
-
-    /// Gives everything back: locks, open files, nodes; waits are answered `ECANCELED`. Calls that come later find
-    /// nothing. Also done by dropping the last reference.
-    pub fn end(&self) {
-        self.tree.locks.release_session(self.session);
-        self.listings.clear();
-        self.files.clear();
-        self.known.clear(|node| self.tree.nodes.forget(node));
-    }
-
-    /// How many files the session has open.
-    pub fn open_file_count(&self) -> usize {
-        self.files.count()
-    }
-
-    /// How many nodes the session knows.
-    pub fn node_count(&self) -> usize {
-        self.known.len()
-    }
-
-    /// How many ranges the session has locked.
-    pub fn lock_count(&self) -> usize {
-        self.tree.locks.count(self.session)
     }
 
     fn call_slowly(self: &Arc<Self>, id: RequestId, call: &Call, payload: &Payload) -> Response {
@@ -226,33 +144,6 @@ impl SessionFiles {
             Request::GetLock { fh, lock } => self.get_lock(*fh, lock),
             Request::SetLock { fh, lock, wait } => self.set_lock(id, *fh, lock, *wait),
         }
-    }
-}
-
-impl Drop for SessionFiles {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Where a call is carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// On a thread that has others to serve.
-    Quick,
-    /// On one that may sleep.
-    Slow,
-}
-
-impl Response {
-    fn refused(errno: Errno) -> Response {
-        Response { answer: Err(errno), payload: Payload::empty() }
-    }
-}
-
-impl From<Reply> for Response {
-    fn from(reply: Reply) -> Response {
-        Response { answer: Ok(reply), payload: Payload::empty() }
     }
 }
 

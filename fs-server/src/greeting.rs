@@ -18,11 +18,11 @@ use nearfs_transport::assembler::Assembler;
 use nearfs_transport::stream::{Peer, Stream};
 
 use crate::connection::Connection;
-use crate::dispatch::SessionFiles;
 use crate::lobby::Place;
-use crate::server::Shared;
 use crate::session::Session;
+use crate::session_files::SessionFiles;
 use crate::sessions::new_token;
+use crate::state::Shared;
 use crate::wire::Wire;
 
 /// How long a refused client has to take the reason.

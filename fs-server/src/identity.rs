@@ -67,10 +67,10 @@ pub(crate) fn become_server() -> Result<(), Errno> {
             return Ok(());
         }
         present.acting = Acting::Unknown;
-        let (uid, gid) = process::ids();
-        let own_groups = process::groups()?;
+        let (uid, gid) = at_start::ids();
+        let own_groups = at_start::groups()?;
         set_ids(uid, gid, &own_groups)?;
-        set_effective(process::permitted()?)?;
+        set_effective(at_start::permitted()?)?;
         present.acting = Acting::Server;
         Ok(())
     })
@@ -84,7 +84,7 @@ pub(crate) fn as_server<T>(step: impl FnOnce() -> T) -> T {
         Acting::Server | Acting::Unknown => None,
     });
     let _back = acting_uid.map(|uid| {
-        set_fsuid(process::ids().0);
+        set_fsuid(at_start::ids().0);
         BackTo(uid)
     });
     step()
@@ -118,7 +118,7 @@ impl Drop for BackTo {
 }
 
 fn is_own(uid: u32, gid: u32) -> bool {
-    (uid, gid) == process::ids()
+    (uid, gid) == at_start::ids()
 }
 
 fn become_caller(caller: &Caller) -> Result<(), Errno> {
@@ -129,8 +129,8 @@ fn become_caller(caller: &Caller) -> Result<(), Errno> {
         if caller.uid == NO_ID || caller.gid == NO_ID || caller.groups.len() > GROUPS_MAX {
             return Err(Errno::EINVAL);
         }
-        let permitted = process::permitted()?;
-        process::groups()?;
+        let permitted = at_start::permitted()?;
+        at_start::groups()?;
         OTHERS_SEEN.store(true, Ordering::SeqCst);
         present.acting = Acting::Unknown;
         set_ids(caller.uid, caller.gid, &caller.groups)?;
@@ -173,7 +173,7 @@ fn set_effective(effective: CapabilitySet) -> Result<(), Errno> {
 }
 
 /// What the process started with, read once.
-mod process {
+mod at_start {
     use std::sync::OnceLock;
 
     use rustix::process::{getegid, geteuid, getgroups};

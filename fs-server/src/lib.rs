@@ -1,9 +1,11 @@
 //! Serves a directory over the nearfs protocol.
 //!
 //! A [`server::Server`] greets connections and gives each a task; what they carry is a session, which
-//! outlives them. [`dispatch::SessionFiles`] carries out what a session asks for on a [`tree::Tree`].
+//! outlives them. [`session_files::SessionFiles`] is what it holds of a [`tree::Tree`], [`dispatch`] carries out
+//! what it asks for.
 
 mod admission;
+pub mod config;
 mod connection;
 pub mod descriptor;
 pub mod dispatch;
@@ -23,9 +25,11 @@ mod outbox;
 mod peer_uid;
 pub mod server;
 mod session;
+pub mod session_files;
 mod sessions;
 mod sock_diag;
 mod start;
+mod state;
 pub mod tree;
 mod wire;
 

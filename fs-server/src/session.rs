@@ -13,7 +13,8 @@ use nearfs_protocol::session::server::{
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::dispatch::{Response, SessionFiles};
+use crate::dispatch::Response;
+use crate::session_files::SessionFiles;
 use crate::wire::{Closed, Wire};
 
 /// Most calls of one session that sleep at the same time, so that others find a thread to sleep on.

@@ -14,10 +14,11 @@ use rustix::process::{Resource, Rlimit, getegid, geteuid, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::{Config, Timings};
 use crate::descriptor::Descriptors;
 use crate::export::OpenError;
 use crate::options::{IdentityOption, ServeOptions};
-use crate::server::{Config, Server, Timings};
+use crate::server::Server;
 use crate::tree::Tree;
 
 /// Exit code for what failed.

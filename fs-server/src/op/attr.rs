@@ -7,10 +7,11 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node};
 use nearfs_protocol::message::Reply;
 
-use super::{At, Outcome};
-use crate::dispatch::{Pace, SessionFiles};
+use super::Outcome;
 use crate::export::Reached;
 use crate::identity;
+use crate::op::Pace;
+use crate::session_files::{At, SessionFiles};
 
 /// Set-user-id and set-group-id.
 const SET_ID_BITS: u32 = libc::S_ISUID | libc::S_ISGID;

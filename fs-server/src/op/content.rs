@@ -11,10 +11,11 @@ use nearfs_protocol::limits::PAYLOAD_BYTES_MAX;
 use nearfs_protocol::message::{Reply, SeekTarget, WriteAt, WriteSync, Written};
 
 use super::{Outcome, Stop};
-use crate::dispatch::{Pace, Response, SessionFiles};
 use crate::export::{Patience, Spread};
 use crate::handle::OpenFile;
 use crate::lock::Owner;
+use crate::op::{Pace, Response};
+use crate::session_files::SessionFiles;
 
 /// A larger write takes longer than handing it to another thread, which then does not hold up others.
 const QUICK_WRITE_BYTES_MAX: usize = 256 * 1024;

@@ -7,7 +7,8 @@ use nearfs_protocol::id::Fh;
 use nearfs_protocol::message::{Reply, Written};
 
 use super::Outcome;
-use crate::dispatch::{Pace, SessionFiles};
+use crate::op::Pace;
+use crate::session_files::SessionFiles;
 
 /// Most bytes of one copy: about a tenth of a second. Programs expect to have to go on.
 const COPY_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -10,11 +10,11 @@ use nearfs_protocol::limits::CONTROL_BYTES_MAX;
 use nearfs_protocol::message::Reply;
 use nearfs_protocol::name::Name;
 
-use super::{At, Outcome};
-use crate::dispatch::SessionFiles;
+use super::Outcome;
 use crate::export::Listed;
 use crate::identity;
 use crate::listings::Stream;
+use crate::session_files::{At, SessionFiles};
 use crate::tree::named;
 
 /// Bytes of an encoded entry beside its name and attributes: lengths, cookie, number, kind.

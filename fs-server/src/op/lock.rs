@@ -6,8 +6,8 @@ use nearfs_protocol::id::{Fh, RequestId};
 use nearfs_protocol::message::Reply;
 
 use super::{Outcome, Stop};
-use crate::dispatch::SessionFiles;
 use crate::lock;
+use crate::session_files::SessionFiles;
 
 impl SessionFiles {
     pub(crate) fn get_lock(&self, fh: Fh, lock: &Lock) -> Outcome {

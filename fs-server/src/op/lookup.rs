@@ -12,8 +12,8 @@ use nearfs_protocol::name::Name;
 
 use super::Outcome;
 use super::open::Opened;
-use crate::dispatch::SessionFiles;
 use crate::export::{Opening, c_name};
+use crate::session_files::SessionFiles;
 use crate::tree::named;
 
 impl SessionFiles {

@@ -10,10 +10,11 @@ use nearfs_protocol::message::Reply;
 use nearfs_protocol::name::Name;
 use nearfs_transport::pool::Payload;
 
-use super::{At, Outcome};
-use crate::dispatch::{Response, SessionFiles};
+use super::Outcome;
 use crate::export::c_name;
 use crate::identity;
+use crate::op::Response;
+use crate::session_files::{At, SessionFiles};
 use crate::tree::named;
 
 impl SessionFiles {

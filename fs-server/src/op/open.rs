@@ -14,12 +14,13 @@ use nearfs_transport::pool::Payload;
 
 use super::{Outcome, Stop};
 use crate::descriptor::Slot;
-use crate::dispatch::{Pace, Response, SessionFiles};
 use crate::export::{Opening, Patience, Reached, c_name};
 use crate::handle::OpenFile;
 use crate::identity;
 use crate::lock::Owner;
 use crate::node::Place;
+use crate::op::{Pace, Response};
+use crate::session_files::SessionFiles;
 use crate::tree::named;
 
 /// How often a file that others create and remove at the same time is tried to be created or opened.

@@ -6,9 +6,9 @@ use nearfs_protocol::id::Node;
 use nearfs_protocol::message::{RenameMode, Reply};
 use nearfs_protocol::name::Name;
 
-use super::{At, Outcome};
-use crate::dispatch::SessionFiles;
+use super::Outcome;
 use crate::export::c_name;
+use crate::session_files::{At, SessionFiles};
 use crate::tree::named;
 
 impl SessionFiles {

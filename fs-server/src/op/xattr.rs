@@ -10,8 +10,9 @@ use nearfs_protocol::message::{Caller, Reply, XattrMode};
 use nearfs_transport::pool::Payload;
 
 use super::Outcome;
-use crate::dispatch::{Response, SessionFiles};
 use crate::export::{XattrName, XattrRights};
+use crate::op::Response;
+use crate::session_files::SessionFiles;
 
 impl SessionFiles {
     pub(crate) fn get_xattr(&self, node: Node, name: &[u8], caller: &Caller) -> Outcome {

@@ -45,7 +45,8 @@ fn a_session_begins_at_directories_only() {
     let begin = |text: &str| {
         let pool = nearfs_transport::pool::Pool::new(0);
         let session = nearfs_protocol::id::SessionId(1);
-        nearfs_fs_server::dispatch::SessionFiles::begin(&served.tree, session, &[name(text)], &pool).err()
+        nearfs_fs_server::session_files::SessionFiles::begin(&served.tree, session, &[name(text)], &pool)
+            .err()
     };
     assert_eq!(begin("none"), Some(Errno::ENOENT));
     assert_eq!(begin("f"), Some(Errno::ENOTDIR));

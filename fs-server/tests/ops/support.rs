@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nearfs_fs_server::descriptor::Descriptors;
-use nearfs_fs_server::dispatch::{Response, Served, SessionFiles};
+use nearfs_fs_server::dispatch::{Response, Served};
+use nearfs_fs_server::session_files::SessionFiles;
 use nearfs_fs_server::tree::Tree;
 use nearfs_protocol::attr::{Attr, DirEntry, SetAttr};
 use nearfs_protocol::errno::Errno;

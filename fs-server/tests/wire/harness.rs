@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nearfs_fs_server::config::{Config, Timings};
 use nearfs_fs_server::descriptor::Descriptors;
-use nearfs_fs_server::server::{Config, Server, Timings};
+use nearfs_fs_server::server::Server;
 use nearfs_fs_server::tree::Tree;
 use nearfs_protocol::codec::{FrameKind, decode_control, encode_frame};
 use nearfs_protocol::greeting::{Hello, Identity, Refusal, SessionWish, Welcome};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nearfs_fs_server::server::Timings;
+use nearfs_fs_server::config::Timings;
 use nearfs_protocol::codec::{FrameKind, Header};
 use nearfs_protocol::id::RequestId;
 use nearfs_protocol::limits::{CONTROL_BYTES_MAX, GREETING_BYTES_MAX, PAYLOAD_BYTES_MAX};

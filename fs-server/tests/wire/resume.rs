@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nearfs_fs_server::server::Timings;
+use nearfs_fs_server::config::Timings;
 use nearfs_protocol::attr::{Lock, LockKind, LockStyle};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Refusal;

@@ -1,0 +1,140 @@
+//! What one session knows and holds of an export.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nearfs_protocol::attr::Attr;
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::{Node, SessionId};
+use nearfs_protocol::name::Name;
+use nearfs_transport::pool::Pool;
+
+use crate::descriptor::{Share, Slot};
+use crate::handle::{OpenFile, OpenFiles};
+use crate::identity;
+use crate::known::KnownNodes;
+use crate::listings::Listings;
+use crate::node::{Held, Place, Way};
+use crate::tree::Tree;
+
+/// What one session knows and holds of an export: nodes, open files, listings, locks. Dropping it, or
+/// [`SessionFiles::end`], gives everything back.
+pub struct SessionFiles {
+    pub(crate) tree: Arc<Tree>,
+    pub(crate) session: SessionId,
+    pub(crate) pool: Pool,
+    pub(crate) root: Node,
+    pub(crate) known: KnownNodes,
+    pub(crate) files: OpenFiles,
+    pub(crate) listings: Listings,
+    _share: Share,
+}
+
+/// A node that is at hand.
+pub(crate) enum At {
+    /// For looking.
+    Held(Arc<Held>),
+    /// Through an open file.
+    Open(Arc<OpenFile>),
+}
+
+impl SessionFiles {
+    /// Starts a session on the directory of the tree that is reached by `path`, its root.
+    /// `pool` gives the room for what is read.
+    ///
+    /// Errors: `ENOENT`; `ENOTDIR` or `ELOOP` for a symlink on the way, which is never followed.
+    pub fn begin(
+        tree: &Arc<Tree>,
+        session: SessionId,
+        path: &[Name],
+        pool: &Pool,
+    ) -> Result<Arc<SessionFiles>, Errno> {
+        identity::become_server()?;
+        let root_fd = tree.export.descend(path)?;
+        let root = tree.export.attr(&root_fd)?;
+        let files = SessionFiles {
+            tree: tree.clone(),
+            session,
+            pool: pool.clone(),
+            root: root.node,
+            known: KnownNodes::default(),
+            files: OpenFiles::default(),
+            listings: Listings::default(),
+            _share: tree.join_descriptors(),
+        };
+        let held = Arc::new(Held::uncounted(root_fd));
+        files.count(&root, Place::Root(held));
+        Ok(Arc::new(files))
+    }
+
+    /// The attributes of the session's root.
+    pub fn root(&self) -> Result<Attr, Errno> {
+        self.tree.export.attr(&self.reach(self.root)?)
+    }
+
+    /// Gives everything back: locks, open files, nodes; waits are answered `ECANCELED`. Calls that come later find
+    /// nothing. Also done by dropping the last reference.
+    pub fn end(&self) {
+        self.tree.locks.release_session(self.session);
+        self.listings.clear();
+        self.files.clear();
+        self.known.clear(|node| self.tree.nodes.forget(node));
+    }
+
+    /// How many files the session has open.
+    pub fn open_file_count(&self) -> usize {
+        self.files.count()
+    }
+
+    /// How many nodes the session knows.
+    pub fn node_count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// How many ranges the session has locked.
+    pub fn lock_count(&self) -> usize {
+        self.tree.locks.count(self.session)
+    }
+
+    /// Gets at a node that the session knows; one without a name through a file that has it open.
+    ///
+    /// Errors: `ESTALE` if the session does not know it or it is gone.
+    pub(crate) fn reach(&self, node: Node) -> Result<At, Errno> {
+        self.known.check(node)?;
+        match self.tree.nodes.way(node)? {
+            Way::Held(held) => Ok(At::Held(held)),
+            Way::Find(place, handle) => match self.files.of_node(node) {
+                Some(file) => Ok(At::Open(file)),
+                None => self.tree.find(node, place, handle).map(At::Held),
+            },
+        }
+    }
+
+    /// A slot for a file or directory that the session opens.
+    ///
+    /// Errors: `ENFILE`.
+    pub(crate) fn slot(&self) -> Result<Slot, Errno> {
+        self.tree.slot_for_file(|| self.files.count())
+    }
+
+    /// Counts the lookup that an answer with these attributes carries.
+    pub(crate) fn count(&self, attr: &Attr, place: Place) {
+        let found = |is_new| self.tree.nodes.found(attr.node, attr.kind, place, is_new);
+        self.known.count(attr.node, found);
+    }
+}
+
+impl Drop for SessionFiles {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl AsFd for At {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            At::Held(held) => held.as_fd(),
+            At::Open(file) => file.as_fd(),
+        }
+    }
+}
