@@ -56,11 +56,10 @@ impl Directory {
             Op::Truncate { place, size } => self.open(place)?.set_len(*size)?,
             Op::Allocate { place, offset, size, hole } => {
                 let mode = if *hole { libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE } else { 0 };
-                let file = self.open(place)?;
+                let (file, offset, size) = (self.open(place)?, *offset as i64, *size as i64);
                 // SAFETY: the descriptor is open.
-                checked(
-                    unsafe { libc::fallocate(file.as_raw_fd(), mode, *offset as i64, *size as i64) }.into(),
-                )?;
+                let result = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, size) };
+                checked(result.into())?;
             }
             Op::CopyRange { from, from_offset, to, to_offset, size } => {
                 return copy(&self.open(from)?, *from_offset, &self.open(to)?, *to_offset, *size);
