@@ -1,8 +1,8 @@
 //! The kernel's requests: each is unpacked, handed to the [`Vfs`] and answered when that is done.
 //!
-//! This file and [`crate::convert`] are the only ones that know the FUSE library. There is no state and no
-//! decision here, except what the library or the kernel's side of FUSE needs: sizes of extended attributes,
-//! names that do not exist, operations that make no sense for files.
+//! Beside it [`crate::answer`] has the forms of replies, and [`crate::convert`] turns our words into the FUSE
+//! library's. There is no state and no decision here, except what the library or the kernel's side of FUSE
+//! needs: a size that does not fit, operations that make no sense for files.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,21 +10,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, Generation, INodeNo, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 use nearfs_client::identity::Caller;
 use nearfs_client::vfs::Vfs;
-use nearfs_client::vfs::types::{DirItem, Entry, Lookup, NodeAttr, Opened};
-use nearfs_protocol::attr::{FileKind, Lock, LockKind, SetAttr, StatFs};
-use nearfs_protocol::errno::Errno;
+use nearfs_protocol::attr::SetAttr;
 
+use crate::answer;
 use crate::capabilities::{Wanted, negotiate};
 use crate::convert;
 
@@ -48,15 +47,8 @@ impl Filesystem for NearFs {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         guarded("lookup", || {
-            self.vfs.lookup(caller(req), parent.0, name.as_bytes(), move |found| match found {
-                Ok(Lookup::Found(entry)) => answer_entry(reply, Ok(entry)),
-                Ok(Lookup::Absent { ttl }) if ttl.is_zero() => reply.error(fuser::Errno::ENOENT),
-                // Node 0 is the name's absence, for the kernel to remember.
-                Ok(Lookup::Absent { ttl }) => {
-                    let nothing = convert::no_attr(FileKind::File);
-                    reply.entry_with_ttls(&Duration::ZERO, &ttl, &nothing, Generation(0));
-                }
-                Err(errno) => reply.error(convert::errno(errno)),
+            self.vfs.lookup(caller(req), parent.0, name.as_bytes(), move |found| {
+                answer::lookup(reply, found);
             });
         });
     }
@@ -68,7 +60,7 @@ impl Filesystem for NearFs {
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         guarded("getattr", || {
-            self.vfs.getattr(caller(req), ino.0, fh.map(|fh| fh.0), move |attr| answer_attr(reply, attr));
+            self.vfs.getattr(caller(req), ino.0, fh.map(|fh| fh.0), move |attr| answer::attr(reply, attr));
         });
     }
 
@@ -100,14 +92,14 @@ impl Filesystem for NearFs {
                 mtime: mtime.map(convert::set_time),
             };
             let fh = fh.map(|fh| fh.0);
-            self.vfs.setattr(caller(req), ino.0, fh, set, move |attr| answer_attr(reply, attr));
+            self.vfs.setattr(caller(req), ino.0, fh, set, move |attr| answer::attr(reply, attr));
         });
     }
 
     fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         guarded("access", || {
             let mask = (mask.bits() & 7) as u8;
-            self.vfs.access(caller(req), ino.0, mask, move |result| answer_empty(reply, result));
+            self.vfs.access(caller(req), ino.0, mask, move |result| answer::empty(reply, result));
         });
     }
 
@@ -124,7 +116,7 @@ impl Filesystem for NearFs {
         guarded("symlink", || {
             let target = target.as_os_str().as_bytes();
             self.vfs.symlink(caller(req), parent.0, name.as_bytes(), target, move |entry| {
-                answer_entry(reply, entry);
+                answer::entry(reply, entry);
             });
         });
     }
@@ -132,7 +124,7 @@ impl Filesystem for NearFs {
     fn link(&self, req: &Request, ino: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
         guarded("link", || {
             self.vfs.link(caller(req), ino.0, new_parent.0, new_name.as_bytes(), move |entry| {
-                answer_entry(reply, entry);
+                answer::entry(reply, entry);
             });
         });
     }
@@ -150,7 +142,7 @@ impl Filesystem for NearFs {
         guarded("mknod", || {
             let name = name.as_bytes();
             self.vfs.mknod(caller(req), parent.0, name, mode, umask, rdev, move |entry| {
-                answer_entry(reply, entry);
+                answer::entry(reply, entry);
             });
         });
     }
@@ -158,7 +150,7 @@ impl Filesystem for NearFs {
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         guarded("mkdir", || {
             self.vfs.mkdir(caller(req), parent.0, name.as_bytes(), mode, umask, move |entry| {
-                answer_entry(reply, entry);
+                answer::entry(reply, entry);
             });
         });
     }
@@ -166,7 +158,7 @@ impl Filesystem for NearFs {
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         guarded("unlink", || {
             self.vfs.unlink(caller(req), parent.0, name.as_bytes(), move |result| {
-                answer_empty(reply, result);
+                answer::empty(reply, result);
             });
         });
     }
@@ -174,7 +166,7 @@ impl Filesystem for NearFs {
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         guarded("rmdir", || {
             self.vfs.rmdir(caller(req), parent.0, name.as_bytes(), move |result| {
-                answer_empty(reply, result);
+                answer::empty(reply, result);
             });
         });
     }
@@ -193,14 +185,14 @@ impl Filesystem for NearFs {
             let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
             let flags = flags.bits();
             self.vfs.rename(caller(req), parent.0, name, new_parent.0, new_name, flags, move |result| {
-                answer_empty(reply, result);
+                answer::empty(reply, result);
             });
         });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         guarded("open", || {
-            self.vfs.open(caller(req), ino.0, flags.0, move |opened| answer_opened(reply, opened));
+            self.vfs.open(caller(req), ino.0, flags.0, move |opened| answer::opened(reply, opened));
         });
     }
 
@@ -216,16 +208,8 @@ impl Filesystem for NearFs {
     ) {
         guarded("create", || {
             let name = name.as_bytes();
-            self.vfs.create(caller(req), parent.0, name, mode, umask, flags, move |created| match created {
-                // The library has one time for name and attributes here: the shorter one is right for both.
-                Ok((entry, opened)) => reply.created(
-                    &entry.entry_ttl.min(entry.attr_ttl),
-                    &convert::file_attr(entry.ino, &entry.attr),
-                    Generation(entry.generation),
-                    FileHandle(opened.fh),
-                    convert::fopen_flags(opened),
-                ),
-                Err(errno) => reply.error(convert::errno(errno)),
+            self.vfs.create(caller(req), parent.0, name, mode, umask, flags, move |created| {
+                answer::created(reply, created);
             });
         });
     }
@@ -271,13 +255,13 @@ impl Filesystem for NearFs {
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
         guarded("flush", || {
-            self.vfs.flush(caller(req), ino.0, fh.0, owner.0, move |result| answer_empty(reply, result));
+            self.vfs.flush(caller(req), ino.0, fh.0, owner.0, move |result| answer::empty(reply, result));
         });
     }
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
         guarded("fsync", || {
-            self.vfs.fsync(caller(req), ino.0, fh.0, data_only, move |result| answer_empty(reply, result));
+            self.vfs.fsync(caller(req), ino.0, fh.0, data_only, move |result| answer::empty(reply, result));
         });
     }
 
@@ -299,23 +283,14 @@ impl Filesystem for NearFs {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         guarded("opendir", || {
-            self.vfs.opendir(caller(req), ino.0, move |opened| answer_opened(reply, opened));
+            self.vfs.opendir(caller(req), ino.0, move |opened| answer::opened(reply, opened));
         });
     }
 
-    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         guarded("readdir", || {
-            self.vfs.readdir(caller(req), ino.0, fh.0, offset, false, move |items| match items {
-                Ok(items) => {
-                    let taken = items.iter().take_while(|item| add_item(&mut reply, item)).count();
-                    reply.ok();
-                    taken
-                }
-                Err(errno) => {
-                    reply.error(convert::errno(errno));
-                    0
-                }
-            });
+            self.vfs
+                .readdir(caller(req), ino.0, fh.0, offset, false, move |items| answer::listing(reply, items));
         });
     }
 
@@ -325,19 +300,11 @@ impl Filesystem for NearFs {
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
         guarded("readdirplus", || {
-            self.vfs.readdir(caller(req), ino.0, fh.0, offset, true, move |items| match items {
-                Ok(items) => {
-                    let taken = items.iter().take_while(|item| add_item_plus(&mut reply, item)).count();
-                    reply.ok();
-                    taken
-                }
-                Err(errno) => {
-                    reply.error(convert::errno(errno));
-                    0
-                }
+            self.vfs.readdir(caller(req), ino.0, fh.0, offset, true, move |items| {
+                answer::listing_plus(reply, items)
             });
         });
     }
@@ -351,20 +318,21 @@ impl Filesystem for NearFs {
 
     fn fsyncdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
         guarded("fsyncdir", || {
-            self.vfs.fsyncdir(caller(req), ino.0, fh.0, data_only, move |result| answer_empty(reply, result));
+            self.vfs
+                .fsyncdir(caller(req), ino.0, fh.0, data_only, move |result| answer::empty(reply, result));
         });
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         guarded("statfs", || {
-            self.vfs.statfs(caller(req), ino.0, move |figures| answer_statfs(reply, figures));
+            self.vfs.statfs(caller(req), ino.0, move |figures| answer::statfs(reply, figures));
         });
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         guarded("getxattr", || {
             self.vfs.getxattr(caller(req), ino.0, name.as_bytes(), move |value| {
-                answer_xattr(reply, size, value);
+                answer::xattr(reply, size, value);
             });
         });
     }
@@ -381,21 +349,21 @@ impl Filesystem for NearFs {
     ) {
         guarded("setxattr", || {
             self.vfs.setxattr(caller(req), ino.0, name.as_bytes(), value, flags, move |result| {
-                answer_empty(reply, result);
+                answer::empty(reply, result);
             });
         });
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         guarded("listxattr", || {
-            self.vfs.listxattr(caller(req), ino.0, move |names| answer_xattr(reply, size, names));
+            self.vfs.listxattr(caller(req), ino.0, move |names| answer::xattr(reply, size, names));
         });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         guarded("removexattr", || {
             self.vfs.removexattr(caller(req), ino.0, name.as_bytes(), move |result| {
-                answer_empty(reply, result);
+                answer::empty(reply, result);
             });
         });
     }
@@ -412,7 +380,7 @@ impl Filesystem for NearFs {
     ) {
         guarded("fallocate", || {
             self.vfs.fallocate(caller(req), ino.0, fh.0, offset, length, mode, move |result| {
-                answer_empty(reply, result);
+                answer::empty(reply, result);
             });
         });
     }
@@ -485,7 +453,7 @@ impl Filesystem for NearFs {
             let Some(lock) = convert::lock(owner.0, start, end, kind, pid) else {
                 return reply.error(fuser::Errno::EINVAL);
             };
-            self.vfs.getlk(caller(req), ino.0, fh.0, lock, move |found| answer_lock(reply, lock, found));
+            self.vfs.getlk(caller(req), ino.0, fh.0, lock, move |found| answer::lock(reply, lock, found));
         });
     }
 
@@ -506,7 +474,7 @@ impl Filesystem for NearFs {
             let Some(lock) = convert::lock(owner.0, start, end, kind, pid) else {
                 return reply.error(fuser::Errno::EINVAL);
             };
-            self.vfs.setlk(caller(req), ino.0, fh.0, lock, sleep, move |result| answer_empty(reply, result));
+            self.vfs.setlk(caller(req), ino.0, fh.0, lock, sleep, move |result| answer::empty(reply, result));
         });
     }
 
@@ -554,113 +522,4 @@ fn guarded(operation: &str, callback: impl FnOnce()) {
 
 fn caller(req: &Request) -> Caller {
     Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
-}
-
-fn answer_entry(reply: ReplyEntry, entry: Result<Entry, Errno>) {
-    match entry {
-        Ok(entry) => {
-            let attr = convert::file_attr(entry.ino, &entry.attr);
-            let generation = Generation(entry.generation);
-            reply.entry_with_ttls(&entry.attr_ttl, &entry.entry_ttl, &attr, generation);
-        }
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-/// The root is node 1 to the kernel, but programs see the number it has on the server.
-fn answer_attr(reply: ReplyAttr, attr: Result<NodeAttr, Errno>) {
-    match attr {
-        Ok(node) => reply.attr(&node.ttl, &convert::file_attr(node.attr.node.id.0, &node.attr)),
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-fn answer_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-fn answer_opened(reply: ReplyOpen, opened: Result<Opened, Errno>) {
-    match opened {
-        Ok(opened) => reply.opened(FileHandle(opened.fh), convert::fopen_flags(opened)),
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-/// A caller with room for nothing asks for the size (getxattr(2), listxattr(2)).
-fn answer_xattr(reply: ReplyXattr, room: u32, bytes: Result<Vec<u8>, Errno>) {
-    match bytes {
-        Ok(bytes) => match u32::try_from(bytes.len()) {
-            Ok(size) if room == 0 => reply.size(size),
-            Ok(size) if size <= room => reply.data(&bytes),
-            _ => reply.error(fuser::Errno::ERANGE),
-        },
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-fn answer_statfs(reply: ReplyStatfs, figures: Result<StatFs, Errno>) {
-    match figures {
-        Ok(f) => reply.statfs(
-            f.blocks,
-            f.blocks_free,
-            f.blocks_available,
-            f.files,
-            f.files_free,
-            f.io_bytes,
-            f.name_bytes_max,
-            f.block_bytes,
-        ),
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-/// No lock in the way is the asked one with type "unlocked" (fcntl(2), `F_GETLK`).
-fn answer_lock(reply: ReplyLock, asked: Lock, found: Result<Option<Lock>, Errno>) {
-    match found {
-        Ok(found) => {
-            let lock = found.unwrap_or(Lock { kind: LockKind::Unlock, pid: 0, ..asked });
-            let (start, end, kind) = convert::lock_range(&lock);
-            reply.locked(start, end, kind, lock.pid);
-        }
-        Err(errno) => reply.error(convert::errno(errno)),
-    }
-}
-
-/// Adds a name to a listing; false if there is no room for it.
-fn add_item(reply: &mut ReplyDirectory, item: &DirItem) -> bool {
-    let kind = convert::file_type(known_kind(item));
-    !reply.add(INodeNo(item.ino), item.offset, kind, OsStr::from_bytes(&item.name))
-}
-
-/// The library has no word for "unknown"; what the server could not tell is most likely a file.
-fn known_kind(item: &DirItem) -> FileKind {
-    item.kind.or(item.entry.as_ref().map(|entry| entry.attr.kind)).unwrap_or(FileKind::File)
-}
-
-/// Numbers from here on belong to no node of a server.
-const NO_NODES_BASE: u64 = 0xffff_fffe << 32;
-
-/// Adds a name with its attributes, as far as they are known.
-fn add_item_plus(reply: &mut ReplyDirectoryPlus, item: &DirItem) -> bool {
-    let name = OsStr::from_bytes(&item.name);
-    let full = match &item.entry {
-        Some(entry) => {
-            let attr = convert::file_attr(entry.ino, &entry.attr);
-            let ttl = entry.entry_ttl.min(entry.attr_ttl);
-            reply.add(attr.ino, item.offset, name, &ttl, &attr, Generation(entry.generation))
-        }
-        None => {
-            // The kernel never links `.` and `..`, whatever their number. The library has one number for both the
-            // node and what programs see, and a name with number 0 is no name to them: any other name without
-            // attributes gets the number of a node that there is not, to be looked up when it is used.
-            let dot = item.name == b"." || item.name == b"..";
-            let ino = INodeNo(if dot { item.ino } else { NO_NODES_BASE | item.ino & u64::from(u32::MAX) });
-            let attr = fuser::FileAttr { ino, ..convert::no_attr(known_kind(item)) };
-            reply.add(ino, item.offset, name, &Duration::ZERO, &attr, Generation(0))
-        }
-    };
-    !full
 }

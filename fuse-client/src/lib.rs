@@ -5,6 +5,7 @@
 //! The rest is the life of a mount: `mount` is the story from the command line to the end, `attach` knows
 //! mount(2) and fusermount3, `control` is the socket by which `status` and `umount` talk to a running mount.
 
+mod answer;
 mod attach;
 mod background;
 mod bounded;
