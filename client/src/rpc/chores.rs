@@ -139,7 +139,14 @@ impl Rpc {
     /// Asks for something whose answer interests nobody. It waits for a connection as long as it takes, or the
     /// server would keep what it could let go.
     fn tell(&self, request: Request) {
-        let ask = Ask { caller: Caller::default(), pid: 0, ino: 0, request, patience: Patience::Endless };
+        let ask = Ask {
+            caller: Caller::default(),
+            pid: 0,
+            survives_caller: true,
+            ino: 0,
+            request,
+            patience: Patience::Endless,
+        };
         self.call(ask, None, |_| ());
     }
 }

@@ -22,6 +22,11 @@ impl Rpc {
         while !state.closed {
             let events = state.session.handle_timeout(Instant::now());
             if !events.is_empty() {
+                for event in &events {
+                    if let Event::Expired(id, cancelled) = event {
+                        state.note_doubt(*id, cancelled);
+                    }
+                }
                 MutexGuard::unlocked(&mut state, || {
                     for event in events {
                         self.happened(event);
@@ -79,10 +84,7 @@ impl Rpc {
                     self.state.lock().session.connect_failed(Instant::now());
                 }
             }
-            Event::Expired(id, cancelled) => {
-                self.follow(id, cancelled.call.lane.as_ref(), cancelled.follow);
-                (cancelled.call.done)(Err(Errno::ETIMEDOUT));
-            }
+            Event::Expired(id, cancelled) => self.abandon(id, cancelled, Errno::ETIMEDOUT),
         }
     }
 

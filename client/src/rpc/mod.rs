@@ -5,16 +5,20 @@
 //! - whoever calls [`Rpc::call`] writes its request to the socket itself ([`lane`]);
 //! - one *reader* a connection runs the completions of the answers that arrive on it ([`reader`]); it must never
 //!   wait, so that a completion that wants to ask for more goes through [`Rpc::defer`];
+//! - the *watch* lets go of callers that a signal is to end ([`interrupt`]);
 //! - the *clock* pings, gives up on what is overdue, connects again ([`clock`]);
 //! - the *chores* thread runs what was deferred and sends what was collected ([`chores`]).
 
+pub(crate) mod abandon;
 mod chores;
 mod clock;
 mod greet;
+mod interrupt;
 mod lane;
 mod reader;
+mod signals;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use nearfs_protocol::codec::{FrameKind, encode_frame};
@@ -22,7 +26,7 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Welcome;
 use nearfs_protocol::id::{Node, RequestId};
 use nearfs_protocol::message::{Call, Caller, ReleasedFile, Reply, Request};
-use nearfs_protocol::session::client::{ClientSession, Destination, Follow, Full, Phase, Terms};
+use nearfs_protocol::session::client::{ClientSession, Destination, Full, Phase, Terms};
 use nearfs_protocol::version::Features;
 use nearfs_transport::address::{Address, Source};
 use nearfs_transport::pool::{Payload, Pool};
@@ -30,8 +34,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::config::VfsConfig;
 use crate::error::ConnectError;
+use crate::rpc::abandon::{DoubtListener, Doubts};
 use crate::rpc::chores::Chores;
 use crate::rpc::greet::Greeted;
+use crate::rpc::interrupt::{Bystanders, LOOK_INTERVAL};
 use crate::rpc::lane::{Encoded, Lane, Outgoing};
 use crate::status::{Pending, Status};
 
@@ -49,6 +55,8 @@ pub(crate) struct Ask {
     pub(crate) caller: Caller,
     /// The thread that waits for it, 0 if none or unknown.
     pub(crate) pid: u32,
+    /// Whether it goes on when that thread is to end.
+    pub(crate) survives_caller: bool,
     /// The node it is about, for people who ask what is pending.
     pub(crate) ino: u64,
     pub(crate) request: Request,
@@ -75,6 +83,10 @@ pub(crate) struct Rpc {
     room: Condvar,
     /// The clock has something earlier to do than it thought.
     tick: Condvar,
+    /// Somebody waits again.
+    watch: Condvar,
+    bystanders: Mutex<Bystanders>,
+    doubt_listener: OnceLock<DoubtListener>,
     chores: Chores,
 }
 
@@ -87,6 +99,9 @@ struct State {
     waiting_for_room: usize,
     /// When the clock looks next, unless it is told of something earlier.
     clock_wakes_at: Option<Instant>,
+    /// Whether callers are looked after, or have to call for that.
+    watched: bool,
+    doubts: Doubts,
     sent: Vec<(&'static str, u64)>,
     connected_since: Option<SystemTime>,
     reconnects: u64,
@@ -102,6 +117,7 @@ struct Waiting {
     operation: &'static str,
     ino: u64,
     pid: u32,
+    survives_caller: bool,
 }
 
 impl Rpc {
@@ -137,6 +153,8 @@ impl Rpc {
                 joining: false,
                 waiting_for_room: 0,
                 clock_wakes_at: None,
+                watched: false,
+                doubts: Doubts::default(),
                 sent: Vec::new(),
                 connected_since: Some(SystemTime::now()),
                 reconnects: 0,
@@ -145,16 +163,20 @@ impl Rpc {
             }),
             room: Condvar::new(),
             tick: Condvar::new(),
+            watch: Condvar::new(),
+            bystanders: Mutex::default(),
+            doubt_listener: OnceLock::new(),
             chores: Chores::default(),
         });
         rpc.add_lane(&mut rpc.state.lock(), connection, greeted)?;
         rpc.spawn("nearfs-clock", Rpc::run_clock)?;
         rpc.spawn("nearfs-chores", Rpc::run_chores)?;
+        rpc.spawn("nearfs-watch", Rpc::run_interrupts)?;
         Ok((rpc, welcome))
     }
 
     /// Asks the server. Waits only while as much is in flight as the server admits; `done` runs once, with
-    /// the answer, or with `ETIMEDOUT`, or with `EIO` if the session ends.
+    /// the answer, or with `ETIMEDOUT`, with `EINTR` if the thread that waits is to end, with `EIO` if the session ends.
     pub(crate) fn call(
         &self,
         ask: Ask,
@@ -165,15 +187,22 @@ impl Rpc {
         let payload_bytes = payload.as_ref().map_or(0, |payload| payload.len());
         let bytes = ask.request.answer_bytes_max().max(payload_bytes as u32);
         let patience = ask.patience;
-        let (ino, pid) = (ask.ino, ask.pid);
+        let Ask { ino, pid, survives_caller, .. } = ask;
         let call = Call { caller: ask.caller, request: ask.request };
         let mut head = Vec::with_capacity(192);
         if encode_frame(&mut head, FrameKind::Call, RequestId(0), &call, payload_bytes).is_err() {
             return done(Err(Errno::EINVAL));
         }
         let encoded = Arc::new(Encoded { head, payload });
-        let waiting =
-            Waiting { encoded: Arc::clone(&encoded), lane: None, done: Box::new(done), operation, ino, pid };
+        let waiting = Waiting {
+            encoded: Arc::clone(&encoded),
+            lane: None,
+            done: Box::new(done),
+            operation,
+            ino,
+            pid,
+            survives_caller,
+        };
         self.submit(waiting, patience, bytes, encoded);
     }
 
@@ -253,6 +282,7 @@ impl Rpc {
         let lost = self.end(state);
         self.chores.close();
         self.tick.notify_all();
+        self.watch.notify_all();
         lost
     }
 
@@ -268,6 +298,7 @@ impl Rpc {
                 Ok(id) => {
                     state.count(operation);
                     self.wake_clock_for(deadline, &mut state);
+                    self.call_watch(&mut state);
                     if payload_bytes >= BULK_BYTES_MIN {
                         self.want_bulk_lanes(&mut state);
                     }
@@ -283,9 +314,10 @@ impl Rpc {
                 }
                 Err((Full::Slots | Full::Bytes, refused)) => {
                     waiting = refused;
-                    if !self.wait_for_room(&mut state, deadline) {
+                    let pid = if waiting.survives_caller { 0 } else { waiting.pid };
+                    if let Err(errno) = self.wait_for_room(&mut state, deadline, pid) {
                         drop(state);
-                        return (waiting.done)(Err(Errno::ETIMEDOUT));
+                        return (waiting.done)(Err(errno));
                     }
                     now = Instant::now();
                 }
@@ -303,17 +335,27 @@ impl Rpc {
         }
     }
 
-    fn wait_for_room(&self, state: &mut MutexGuard<'_, State>, deadline: Option<Instant>) -> bool {
+    /// Waits a while for room. The watch does not see who has no request yet, so that each looks after himself.
+    fn wait_for_room(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        deadline: Option<Instant>,
+        pid: u32,
+    ) -> Result<(), Errno> {
+        let next_look = Instant::now() + LOOK_INTERVAL;
+        let until = deadline.map_or(next_look, |deadline| deadline.min(next_look));
         state.waiting_for_room += 1;
-        let in_time = match deadline {
-            Some(deadline) => !self.room.wait_until(state, deadline).timed_out(),
-            None => {
-                self.room.wait(state);
-                true
-            }
-        };
+        let timed_out = self.room.wait_until(state, until).timed_out();
         state.waiting_for_room -= 1;
-        in_time
+        if !timed_out {
+            Ok(())
+        } else if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            Err(Errno::ETIMEDOUT)
+        } else if pid != 0 && MutexGuard::unlocked(state, || signals::is_ended(pid)) {
+            Err(Errno::EINTR)
+        } else {
+            Ok(())
+        }
     }
 
     /// A connection of the session stands: makes a lane of it and starts its threads.
@@ -339,6 +381,7 @@ impl Rpc {
             lane.close();
         }
         let waiting = state.session.end();
+        state.doubts.clear();
         self.room.notify_all();
         drop(state);
         let lost = waiting.iter().map(|call| format!("{} of node {}", call.operation, call.ino)).collect();
@@ -346,14 +389,6 @@ impl Rpc {
             (call.done)(Err(Errno::EIO));
         }
         lost
-    }
-
-    /// Tells the server that nobody waits for a request any more.
-    fn follow(&self, id: RequestId, lane: Option<&Arc<Lane>>, follow: Follow) {
-        match (follow, lane) {
-            (Follow::SendCancel, Some(lane)) => lane.send(Outgoing::Bare(FrameKind::Cancel, id)),
-            (Follow::SendCancel, None) | (Follow::Nothing | Follow::Resume, _) => {}
-        }
     }
 
     fn spawn(self: &Arc<Self>, name: &str, run: fn(&Arc<Rpc>)) -> std::io::Result<()> {

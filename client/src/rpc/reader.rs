@@ -12,6 +12,7 @@ use nearfs_transport::frame::{FrameReader, ReceiveError};
 use nearfs_transport::link::LinkReader;
 
 use crate::rpc::Rpc;
+use crate::rpc::abandon::DoubtStage;
 use crate::rpc::lane::{Lane, Outgoing};
 
 impl Rpc {
@@ -40,13 +41,22 @@ impl Rpc {
                     .session
                     .answered(lane.connection, id, Instant::now())
                     .map_err(|unasked| DecodeError::Control(unasked.to_string()))?;
+                let doubt = match answered {
+                    Answered::Cancelled => state.doubts.remove(&id),
+                    Answered::Call(_) | Answered::Late => None,
+                };
                 if state.waiting_for_room > 0 {
                     self.room.notify_all();
                 }
                 drop(state);
                 match answered {
                     Answered::Call(call) => (call.done)(answer.map(|reply| (reply, frame.payload))),
-                    Answered::Cancelled => self.unwanted(answer),
+                    Answered::Cancelled => {
+                        if let Some(doubt) = doubt {
+                            self.tell_doubt(&doubt, DoubtStage::Settled);
+                        }
+                        self.unwanted(answer);
+                    }
                     Answered::Late => {}
                 }
             }

@@ -7,6 +7,7 @@
 
 mod attr;
 mod directory;
+mod doubt;
 mod lock;
 mod name;
 mod open;
@@ -81,7 +82,7 @@ impl Vfs {
         let TrustTimes { attr, entry, negative } = trust_times(&config);
         let config =
             VfsConfig { attr_timeout: attr, entry_timeout: entry, negative_timeout: negative, ..config };
-        Ok(Arc::new(Vfs {
+        let vfs = Arc::new(Vfs {
             rpc,
             ids: Ids::new(welcome.identity, config.identity),
             nodes: Nodes::new(root),
@@ -93,7 +94,14 @@ impl Vfs {
             welcome,
             config,
             notifier: OnceLock::new(),
-        }))
+        });
+        let own = Arc::downgrade(&vfs);
+        vfs.rpc.set_doubt_listener(Box::new(move |doubt, stage| {
+            if let Some(vfs) = own.upgrade() {
+                vfs.doubt(doubt, stage);
+            }
+        }));
+        Ok(vfs)
     }
 
     /// What the server granted when the session began.
@@ -178,14 +186,30 @@ impl Vfs {
         patience: Patience,
         done: impl FnOnce(Outcome) + Send + 'static,
     ) {
-        let ask = Ask {
+        self.rpc.call(self.ask(caller, node, request, patience), payload, done);
+    }
+
+    /// Asks the server for something that goes on when the caller is to end, because others wait for it as well.
+    pub(crate) fn call_surviving(
+        &self,
+        caller: Caller,
+        node: Node,
+        request: Request,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) {
+        let ask = self.ask(caller, node, request, Patience::Bounded);
+        self.rpc.call(Ask { survives_caller: true, ..ask }, None, done);
+    }
+
+    fn ask(&self, caller: Caller, node: Node, request: Request, patience: Patience) -> Ask {
+        Ask {
             caller: self.ids.outgoing(caller),
             pid: caller.pid,
+            survives_caller: false,
             ino: self.nodes.ino(node.id),
             request,
             patience,
-        };
-        self.rpc.call(ask, payload, done);
+        }
     }
 
     /// Attributes as part of an entry.

@@ -117,7 +117,12 @@ impl Vfs {
             return done(Ok(()));
         }
         let request = Request::Flush { fh: file.fh, owner };
-        self.call(caller, file.node, request, |outcome| done(outcome.map(|_| ())));
+        let done = self.rpc.wait_apart(caller.pid, |outcome| match outcome {
+            // The descriptor is closed in any case, and its locks go as soon as the server hears of it.
+            Ok(()) | Err(Errno::EINTR) => done(Ok(())),
+            Err(errno) => done(Err(errno)),
+        });
+        self.call_surviving(caller, file.node, request, |outcome| done(outcome.map(|_| ())));
     }
 
     /// Brings a file's content to the server's disk (fsync(2), fdatasync(2)).

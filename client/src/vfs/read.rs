@@ -47,10 +47,11 @@ impl Vfs {
         match self.cache.blocks.read_if_here(node, offset, size as usize) {
             Some(slices) => in_one_piece(&slices, done),
             None if whole_blocks => {
-                let fills = self.cache.blocks.read(node, offset, size as usize, |slices| match slices {
+                let done = self.rpc.wait_apart(caller.pid, |slices: Result<Slices, Errno>| match slices {
                     Ok(slices) => in_one_piece(&slices, done),
                     Err(errno) => done(Err(errno)),
                 });
+                let fills = self.cache.blocks.read(node, offset, size as usize, done);
                 fills.into_iter().for_each(|fill| self.fetch(caller, &file, fill));
             }
             None => self.read_exactly(caller, &file, offset, size, done),
@@ -83,7 +84,7 @@ impl Vfs {
         let request = Request::Read { fh: file.fh, offset: fill.offset(), size };
         let start = self.link.started(BLOCK_BYTES, Instant::now());
         let vfs = Arc::clone(self);
-        self.call(caller, file.node, request, move |outcome| match read_reply(outcome, size) {
+        self.call_surviving(caller, file.node, request, move |outcome| match read_reply(outcome, size) {
             Ok((change, bytes)) => {
                 vfs.link.completed(start, Instant::now());
                 fill.complete(change, bytes.into_bytes());
