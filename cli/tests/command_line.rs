@@ -58,8 +58,8 @@ fn the_installation_is_complete_and_can_be_undone() {
     ] {
         assert!(installed(path), "{path}");
     }
-    let helper = fs::read_link(root.path().join("sbin/mount.nearfs")).unwrap();
-    assert_eq!(helper, Path::new("/usr/local/bin/nearfs"));
+    let program = fs::read_link(root.path().join("sbin/mount.nearfs")).unwrap();
+    assert_eq!(program, Path::new("/usr/local/bin/nearfs"));
     install(&["--uninstall"]);
     let files = run(Command::new("find").arg(root.path()).args(["!", "-type", "d"])).succeeded().out;
     assert_eq!(files, "", "files were left behind");

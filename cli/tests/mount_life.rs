@@ -257,47 +257,47 @@ fn umount_ends_with_a_frozen_client() {
 }
 
 #[test]
-fn mount_calls_the_helper_and_can_remount() {
+fn mount_calls_our_program_and_can_remount() {
     if !can_mount() {
         return;
     }
     let world = World::new();
-    let helper = world.directory.path().join("mount.nearfs");
-    symlink(env!("CARGO_BIN_EXE_nearfs"), &helper).unwrap();
+    let program = world.directory.path().join("mount.nearfs");
+    symlink(env!("CARGO_BIN_EXE_nearfs"), &program).unwrap();
     let mount = Mounted { place: world.place("mnt") };
-    let helped = |options: &str| {
-        let mut command = Command::new(&helper);
+    let mounting = |options: &str| {
+        let mut command = Command::new(&program);
         command.arg(world.source()).arg(&mount.place).args(["-o", options]);
         run(&mut command)
     };
     // The words that mount(8) passes for a line of fstab.
-    helped("rw,noexec,_netdev,nofail,x-systemd.automount").succeeded();
+    mounting("rw,noexec,_netdev,nofail,x-systemd.automount").succeeded();
     fs::write(mount.place.join("file"), "text").unwrap();
-    helped("remount,ro").succeeded();
+    mounting("remount,ro").succeeded();
     let error = fs::write(mount.place.join("file"), "more").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    helped("remount,rw").succeeded();
+    mounting("remount,rw").succeeded();
     fs::write(mount.place.join("file"), "more").unwrap();
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = table.lines().find(|line| line.contains(mount.place.to_str().unwrap())).unwrap();
     for flag in ["noexec", "nosuid", "nodev"] {
         assert!(line.contains(flag), "{flag} was lost: {line}");
     }
-    let fake = run(Command::new(&helper).arg("far:/").arg("/nowhere").args(["-f", "-v", "-t", "nearfs"]));
+    let fake = run(Command::new(&program).arg("far:/").arg("/nowhere").args(["-f", "-v", "-t", "nearfs"]));
     fake.succeeded();
-    run(Command::new(&helper).arg("far:/").arg("/nowhere").args(["-o", "frob"])).refused(2, "frob");
+    run(Command::new(&program).arg("far:/").arg("/nowhere").args(["-o", "frob"])).refused(2, "frob");
 }
 
-/// In a mount namespace of its own, where a copy of /sbin has the helpers that `scripts/install` puts there.
+/// In a mount namespace of its own, where a copy of /sbin has the programs that `scripts/install` puts there.
 #[test]
 fn mount_and_fstab_work_once_installed() {
     if !can_mount() {
         return;
     }
     let world = World::new();
-    let helpers = world.place("helpers");
+    let programs = world.place("programs");
     for name in ["mount.nearfs", "mount.fuse.nearfs"] {
-        symlink(env!("CARGO_BIN_EXE_nearfs"), helpers.join(name)).unwrap();
+        symlink(env!("CARGO_BIN_EXE_nearfs"), programs.join(name)).unwrap();
     }
     let place = world.place("mnt");
     let fstab = world.directory.path().join("fstab");
@@ -306,7 +306,7 @@ fn mount_and_fstab_work_once_installed() {
     fs::write(&fstab, line).unwrap();
     let script = r#"
         sbin=$(readlink -f /sbin)
-        mount -t overlay -o "lowerdir=$HELPERS:$sbin" overlay "$sbin" || { echo "no overlay"; exit 0; }
+        mount -t overlay -o "lowerdir=$PROGRAMS:$sbin" overlay "$sbin" || { echo "no overlay"; exit 0; }
         set -e
         mount -t nearfs "$SOURCE" "$PLACE" -o noexec
         echo one > "$PLACE/file"
@@ -322,10 +322,10 @@ fn mount_and_fstab_work_once_installed() {
     "#;
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script]);
-    command.env("HELPERS", helpers).env("SOURCE", world.source()).env("PLACE", place).env("FSTAB", fstab);
+    command.env("PROGRAMS", programs).env("SOURCE", world.source()).env("PLACE", place).env("FSTAB", fstab);
     let ended = run(&mut command).succeeded();
     if ended.out == "no overlay\n" {
-        eprintln!("SKIPPED: this kernel has no overlay file system to put mount helpers into /sbin with");
+        eprintln!("SKIPPED: this kernel has no overlay file system to put mount programs into /sbin with");
         return;
     }
     assert_eq!(ended.out, "three\n");

@@ -21,7 +21,7 @@ pub struct VersionRange {
 
 impl VersionRange {
     /// The newest version that both speak.
-    pub fn common(self, other: VersionRange) -> Option<u16> {
+    pub fn newest_shared(self, other: VersionRange) -> Option<u16> {
         let newest = self.newest.min(other.newest);
         (newest >= self.oldest.max(other.oldest)).then_some(newest)
     }
@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn the_newest_common_version_is_spoken() {
         let range = |oldest, newest| VersionRange { oldest, newest };
-        assert_eq!(range(1, 3).common(range(2, 5)), Some(3));
-        assert_eq!(range(2, 5).common(range(1, 3)), Some(3));
-        assert_eq!(range(1, 1).common(range(2, 2)), None);
+        assert_eq!(range(1, 3).newest_shared(range(2, 5)), Some(3));
+        assert_eq!(range(2, 5).newest_shared(range(1, 3)), Some(3));
+        assert_eq!(range(1, 1).newest_shared(range(2, 2)), None);
     }
 }

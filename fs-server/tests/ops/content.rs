@@ -137,9 +137,9 @@ fn files_without_a_name_can_get_one() {
 fn space_is_allocated_freed_and_found() {
     let (served, client) = client();
     let (fh, _) = client.create("f", 0o644, 0).unwrap();
-    let data = vec![1; 1 << 16];
-    client.write(fh, WriteAt::Offset(0), &data).unwrap();
-    client.write(fh, WriteAt::Offset(1 << 20), &data).unwrap();
+    let ones = vec![1; 1 << 16];
+    client.write(fh, WriteAt::Offset(0), &ones).unwrap();
+    client.write(fh, WriteAt::Offset(1 << 20), &ones).unwrap();
     let seek = |offset, target| client.ask(Request::Seek { fh, offset, target });
     assert_eq!(seek(0, SeekTarget::Hole), Ok(Reply::Offset(1 << 16)));
     assert_eq!(seek(1 << 16, SeekTarget::Data), Ok(Reply::Offset(1 << 20)));

@@ -126,7 +126,7 @@ pub enum Event {
 
 /// Which version and features a client and this server speak.
 pub fn negotiate(hello: &Hello, features: Features) -> Result<(u16, Features), Refusal> {
-    let version = SPOKEN.common(hello.versions).ok_or(Refusal::Version(SPOKEN))?;
+    let version = SPOKEN.newest_shared(hello.versions).ok_or(Refusal::Version(SPOKEN))?;
     match &hello.session {
         SessionWish::New { export, .. } if export.len() > EXPORT_NAME_BYTES_MAX => Err(Refusal::NoExport),
         SessionWish::New { .. } | SessionWish::Resume { .. } | SessionWish::Join { .. } => {

@@ -194,7 +194,11 @@ impl Client {
             Ok(found) => match found.attr.kind {
                 FileKind::Directory => return Err(libc::EISDIR),
                 FileKind::Symlink => return Err(libc::ELOOP),
-                _ => {}
+                FileKind::File
+                | FileKind::CharDevice
+                | FileKind::BlockDevice
+                | FileKind::Fifo
+                | FileKind::Socket => {}
             },
             Err(libc::ENOENT) => {}
             Err(errno) => return Err(errno),
