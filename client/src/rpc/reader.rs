@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nearfs_protocol::codec::{DecodeError, FrameKind, decode_control};
 use nearfs_protocol::id::Fh;
-use nearfs_protocol::message::{Answer, Push, ReleasedFile, Reply};
+use nearfs_protocol::message::{Answer, Push, ReleasedFile, Reply, Request};
 use nearfs_protocol::session::client::Answered;
 use nearfs_transport::assembler::Frame;
 use nearfs_transport::frame::{FrameReader, ReceiveError};
@@ -52,10 +52,11 @@ impl Rpc {
                 match answered {
                     Answered::Call(call) => (call.done)(answer.map(|reply| (reply, frame.payload))),
                     Answered::Cancelled => {
-                        if let Some(doubt) = doubt {
-                            self.tell_doubt(&doubt, DoubtStage::Settled);
+                        if let Some(doubt) = &doubt {
+                            self.tell_doubt(doubt, DoubtStage::Settled);
                         }
-                        self.unwanted(answer);
+                        let asked = doubt.as_ref().map(|doubt| &doubt.request);
+                        self.unwanted(asked, answer);
                     }
                     Answered::Late => {}
                 }
@@ -82,11 +83,15 @@ impl Rpc {
     }
 
     /// The answer to a request that was given up: what it brings is given back, or the server would keep it until
-    /// the session ends. The lookup count of a created file does stay until then, since the answer does not tell a
-    /// created file from an opened one.
-    fn unwanted(self: &Arc<Self>, answer: Answer) {
+    /// the session ends. Only a file that was asked for by name comes with a lookup count.
+    fn unwanted(self: &Arc<Self>, asked: Option<&Request>, answer: Answer) {
         match answer {
-            Ok(Reply::Opened { fh, .. }) => self.give_back(fh),
+            Ok(Reply::Opened { fh, attr, .. }) => {
+                if matches!(asked, Some(Request::Create { .. } | Request::CreateUnnamed { .. })) {
+                    self.batch_forget(attr.node, 1);
+                }
+                self.give_back(fh);
+            }
             Ok(Reply::Entry { attr, fh, .. }) => {
                 self.batch_forget(attr.node, 1);
                 fh.into_iter().for_each(|fh| self.give_back(fh));

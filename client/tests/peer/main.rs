@@ -8,4 +8,5 @@ mod operations;
 mod reading;
 mod resume;
 mod scripted;
+mod unwanted;
 mod values;
