@@ -54,11 +54,6 @@ impl<R: Read> FrameReader<R> {
         }
     }
 
-    /// The next frame if it has arrived already; never waits.
-    pub fn buffered_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
-        self.assembler.next_frame()
-    }
-
     fn read_more(&mut self) -> Result<(), ReceiveError> {
         match self.source.read_vectored(&mut self.assembler.room()) {
             Ok(0) if self.assembler.at_boundary() => Err(ReceiveError::Closed),
@@ -111,12 +106,6 @@ impl<W: Write> FrameWriter<W> {
         self.head.shrink_to(HEAD_BYTES_KEPT_MAX);
         encode_frame(&mut self.head, kind, id, control, payload.len())?;
         Ok(write_all_vectored(&mut self.sink, &self.head, payload)?)
-    }
-
-    /// Writes frames that are encoded already: `head` is header and control part of one with this
-    /// payload, or of any number of frames, of which the last may have one.
-    pub fn send_encoded(&mut self, head: &[u8], payload: &[u8]) -> io::Result<()> {
-        write_all_vectored(&mut self.sink, head, payload)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -47,10 +47,6 @@ pub enum ListenError {
 }
 
 impl ListenAddress {
-    /// The loopback address with the default port.
-    pub const DEFAULT: ListenAddress =
-        ListenAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT));
-
     /// Whether only this machine can connect.
     pub fn is_local(&self) -> bool {
         match self {
