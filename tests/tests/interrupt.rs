@@ -179,6 +179,8 @@ fn assert_same(world: &World, mount: &Mount, name: &str) {
         }
         let content = |root: &Path| fs::read(root.join(format!("{name}-{operation}/file"))).unwrap();
         assert!(content(mount.path()) == content(&world.export()), "{name}-{operation}");
+        let file = fs::File::open(mount.join(format!("{name}-{operation}/file"))).unwrap();
+        assert!(holds_within(END_TIME_MAX, || file.try_lock().is_ok()), "{name}-{operation} leaves a lock");
     }
 }
 
@@ -210,6 +212,28 @@ fn programs_that_wait_for_a_silent_server_can_be_ended() {
         thaw(&world, &mount);
         assert_same(&world, &mount, name);
     }
+}
+
+#[test]
+fn what_was_given_up_and_done_all_the_same_is_seen_at_once() {
+    if !can_mount() {
+        return;
+    }
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let world = World::new();
+    let mount = world.mount("mount", "");
+    fs::write(mount.join("file"), "x").unwrap();
+    let actor = actor("mkdir", mount.path(), &["caught"]);
+    assert_eq!(actor.line(), "ready");
+    let waiters = [Waiter { what: "mkdir".into(), operation: "mkdir", actor }];
+    // The kernel has just been told, for a second, that the name does not exist.
+    set_off(&world, &waiters);
+    let sends_it = || mount.status()["pending"][0]["op"] == "mkdir";
+    assert!(holds_within(END_TIME_MAX, sends_it), "{:?}", mount.status()["pending"]);
+    end_all(&waiters, libc::SIGINT);
+    world.server().companion().signal(libc::SIGCONT);
+    assert!(holds_within(END_TIME_MAX, || world.export().join("new").exists()), "the server had it already");
+    assert!(holds_within(Duration::from_millis(200), || mount.join("new").exists()));
 }
 
 #[test]
@@ -327,16 +351,18 @@ fn one_who_holds_a_lock_can_be_ended_and_gives_it_back() {
     let world = World::new();
     let mount = world.mount("mount", "");
     fs::write(mount.join("file"), "x").unwrap();
-    let holder = || {
-        let actor = actor("stat", mount.path(), &["default", "locks"]);
+    let holder = |reaction| {
+        let actor = actor("stat", mount.path(), &[reaction, "locks"]);
         assert_eq!(actor.line(), "ready");
         Waiter { what: "holder".into(), operation: "stat", actor }
     };
-    let waiters = [holder()];
-    begin(&world, &mount, &waiters);
-    // It waits a second time when it is past its signals: the kernel closes its files and says so.
-    let took = end_all(&waiters, libc::SIGKILL);
-    eprintln!("a holder of a lock ended within {took:?}");
-    thaw(&world, &mount);
-    holder();
+    // Each waits a second time when it is past its signals: the kernel closes its files and says so.
+    for (reaction, signal) in [("default", libc::SIGKILL), ("caught", libc::SIGTERM)] {
+        let waiters = [holder(reaction)];
+        begin(&world, &mount, &waiters);
+        let took = end_all(&waiters, signal);
+        eprintln!("a holder of a lock ended within {took:?}");
+        thaw(&world, &mount);
+    }
+    holder("default");
 }
