@@ -1,9 +1,9 @@
 //! The remote file system as a kernel wants it: nodes by number, operations with a completion.
 //!
 //! Every operation returns at once; its `done` is called exactly once, perhaps on another thread,
-//! perhaps before the call returns. None waits without a bound: see [`crate::rpc::Patience`].
-//! One file a family of operations: [`name`], [`attr`], [`open`], [`read`],
-//! [`write`], [`directory`], [`xattr`], [`lock`].
+//! perhaps before the call returns. None waits without a bound: see `crate::rpc::Patience`.
+//! One file a family of operations: `name`, `attr`, `open`, `read`,
+//! `write`, `directory`, `xattr`, `lock`.
 
 mod attr;
 mod directory;

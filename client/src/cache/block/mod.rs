@@ -5,7 +5,7 @@
 //! begins and when it ends ([`write`]), so that it is seen at once and an answer from before it is not kept.
 //!
 //! All blocks of a node belong to one change counter. A change of our own moves the counter along with
-//! the blocks; any other counter that shows up empties the node ([`node`]).
+//! the blocks; any other counter that shows up empties the node (`node`).
 
 mod flight;
 mod node;
