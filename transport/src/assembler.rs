@@ -13,6 +13,8 @@ use crate::pool::{Payload, Pool};
 
 /// A connection that says little has a buffer of this size.
 const BUFFER_BYTES_MIN: usize = 2 * 1024;
+/// A client's connection begins with this: a page and the message beside it, and some more.
+const BUFFER_BYTES_ROOMY: usize = 8 * 1024;
 /// One that fills its buffer gets a larger one, up to this size; beyond it only for one large control
 /// part. What is read here of a large payload is copied once more, so it must not be larger than useful.
 const BUFFER_BYTES_USUAL: usize = 16 * 1024;
@@ -57,6 +59,12 @@ impl Assembler {
     pub fn new(pool: Pool) -> Assembler {
         let body_bytes_max = GREETING_BYTES_MAX;
         Assembler { pool, body_bytes_max, buffer: Vec::new(), held: 0..0, arriving: None }
+    }
+
+    /// The same with a buffer that small payloads fit into from the start: one read less for each, where few connections
+    /// make that cheap.
+    pub fn roomy(pool: Pool) -> Assembler {
+        Assembler { buffer: vec![0; BUFFER_BYTES_ROOMY], ..Assembler::new(pool) }
     }
 
     /// Takes frames of every size that the protocol allows from here on.

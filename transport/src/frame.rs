@@ -36,7 +36,7 @@ impl<R: Read> FrameReader<R> {
     /// Reads from `source`, with payloads from `pool`. Frames above the size of a greeting are refused
     /// until the reader [`admit`](FrameReader::admit)s the peer.
     pub fn new(source: R, pool: Pool) -> FrameReader<R> {
-        FrameReader { source, assembler: Assembler::new(pool) }
+        FrameReader { source, assembler: Assembler::roomy(pool) }
     }
 
     /// Takes frames of every size that the protocol allows from here on.
