@@ -99,14 +99,13 @@ impl Rpc {
     /// Who has waited since then.
     fn waiters(&self, state: &State, long_ago: Instant) -> Vec<(u32, Waiter)> {
         let requests = state.session.pending().filter(|pending| pending.since <= long_ago);
-        let requests = requests.filter_map(|pending| {
-            let call = pending.call.filter(|call| !call.survives_caller)?;
-            Some((call.pid, Waiter::Request(pending.id)))
-        });
+        let requests =
+            requests.filter_map(|pending| Some((pending.call?.sole_caller()?, Waiter::Request(pending.id))));
         let bystanders = self.bystanders.lock();
-        let apart = bystanders.waiting.iter().filter(|(_, bystander)| bystander.since <= long_ago);
+        let apart = bystanders.waiting.iter();
+        let apart = apart.filter(|(_, bystander)| bystander.since <= long_ago && bystander.pid != 0);
         let apart = apart.map(|(number, bystander)| (bystander.pid, Waiter::Bystander(*number)));
-        requests.chain(apart).filter(|(pid, _)| *pid != 0).collect()
+        requests.chain(apart).collect()
     }
 
     /// Looks at each thread once, beginning after the last one that was looked at before. Returns the last.

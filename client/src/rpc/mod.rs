@@ -289,6 +289,7 @@ impl Rpc {
     fn submit(&self, mut waiting: Waiting, patience: Patience, payload_bytes: u32, encoded: Arc<Encoded>) {
         let operation = waiting.operation;
         let mut now = Instant::now();
+        let mut next_look = now;
         let deadline = (patience == Patience::Bounded).then(|| now + self.timeout);
         let mut state = self.state.lock();
         loop {
@@ -314,8 +315,9 @@ impl Rpc {
                 }
                 Err((Full::Slots | Full::Bytes, refused)) => {
                     waiting = refused;
-                    let pid = if waiting.survives_caller { 0 } else { waiting.pid };
-                    if let Err(errno) = self.wait_for_room(&mut state, deadline, pid) {
+                    if let Err(errno) =
+                        self.wait_for_room(&mut state, deadline, waiting.sole_caller(), &mut next_look)
+                    {
                         drop(state);
                         return (waiting.done)(Err(errno));
                     }
@@ -335,27 +337,29 @@ impl Rpc {
         }
     }
 
-    /// Waits a while for room. The watch does not see who has no request yet, so that each looks after himself.
+    /// Waits a while for room. The watch does not see who has no request yet, so that each looks after himself: at
+    /// once, as he may have waited in the kernel for long, and then again and again.
     fn wait_for_room(
         &self,
         state: &mut MutexGuard<'_, State>,
         deadline: Option<Instant>,
-        pid: u32,
+        caller: Option<u32>,
+        next_look: &mut Instant,
     ) -> Result<(), Errno> {
-        let next_look = Instant::now() + LOOK_INTERVAL;
-        let until = deadline.map_or(next_look, |deadline| deadline.min(next_look));
-        state.waiting_for_room += 1;
-        let timed_out = self.room.wait_until(state, until).timed_out();
-        state.waiting_for_room -= 1;
-        if !timed_out {
-            Ok(())
-        } else if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            Err(Errno::ETIMEDOUT)
-        } else if pid != 0 && MutexGuard::unlocked(state, || signals::is_ended(pid)) {
-            Err(Errno::EINTR)
-        } else {
-            Ok(())
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Errno::ETIMEDOUT);
         }
+        if *next_look <= now {
+            *next_look = now + LOOK_INTERVAL;
+            let is_ended = || caller.is_some_and(signals::is_ended);
+            // There may be room by the time that this is known.
+            return if MutexGuard::unlocked(state, is_ended) { Err(Errno::EINTR) } else { Ok(()) };
+        }
+        state.waiting_for_room += 1;
+        self.room.wait_until(state, deadline.map_or(*next_look, |deadline| deadline.min(*next_look)));
+        state.waiting_for_room -= 1;
+        Ok(())
     }
 
     /// A connection of the session stands: makes a lane of it and starts its threads.
@@ -394,6 +398,13 @@ impl Rpc {
     fn spawn(self: &Arc<Self>, name: &str, run: fn(&Arc<Rpc>)) -> std::io::Result<()> {
         let rpc = Arc::clone(self);
         spawn(name, move || run(&rpc))
+    }
+}
+
+impl Waiting {
+    /// The thread with which it is given up, if there is one.
+    fn sole_caller(&self) -> Option<u32> {
+        (!self.survives_caller && self.pid != 0).then_some(self.pid)
     }
 }
 
