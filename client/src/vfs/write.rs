@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::message::{Reply, Request, WriteAt, WriteSync, Written};
+use nearfs_protocol::message::{Reply, Request, SeekTarget, WriteAt, WriteSync, Written};
 
 use crate::cache::FillToken;
 use crate::identity::Caller;
@@ -125,7 +125,6 @@ impl Vfs {
         whence: i32,
         done: impl FnOnce(Result<i64, Errno>) + Send + 'static,
     ) {
-        use nearfs_protocol::message::SeekTarget;
         let file = tri!(self.files.get(fh), done);
         let target = match whence {
             libc::SEEK_DATA => SeekTarget::Data,
