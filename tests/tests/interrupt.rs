@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nearfs_tests::harness::{Companion, Mount, World, can_mount, holds_within, watchdog};
+use rustix::fs::{FlockOperation, flock};
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(120);
 /// From the signal to the end of the program.
@@ -180,7 +181,10 @@ fn assert_same(world: &World, mount: &Mount, name: &str) {
         let content = |root: &Path| fs::read(root.join(format!("{name}-{operation}/file"))).unwrap();
         assert!(content(mount.path()) == content(&world.export()), "{name}-{operation}");
         let file = fs::File::open(mount.join(format!("{name}-{operation}/file"))).unwrap();
-        assert!(holds_within(END_TIME_MAX, || file.try_lock().is_ok()), "{name}-{operation} leaves a lock");
+        assert!(
+            holds_within(END_TIME_MAX, || flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()),
+            "{name}-{operation} leaves a lock"
+        );
     }
 }
 
