@@ -28,7 +28,8 @@ pub(super) struct Chores {
     something: Condvar,
 }
 
-/// Bounded by the requests in flight (jobs), by those who set a timer (one each), and by the batch sizes above.
+/// Bounded by the requests in flight (jobs), by those who set a timer (one each), and by what the kernel knew and had
+/// open: while there is no connection it is collected, in whatever number.
 #[derive(Default)]
 struct Collected {
     jobs: VecDeque<Job>,
