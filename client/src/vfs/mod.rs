@@ -173,8 +173,12 @@ impl Vfs {
         payload: Option<Arc<Payload>>,
         done: impl FnOnce(Outcome) + Send + 'static,
     ) {
-        let patience = if self.config.hard { Patience::Endless } else { Patience::Bounded };
-        self.call_patient(caller, node, request, payload, patience, done);
+        self.call_patient(caller, node, request, payload, self.writers_patience(), done);
+    }
+
+    /// How long whoever changes something on the server waits for it.
+    pub(crate) fn writers_patience(&self) -> Patience {
+        if self.config.hard { Patience::Endless } else { Patience::Bounded }
     }
 
     pub(crate) fn call_patient(
@@ -195,9 +199,10 @@ impl Vfs {
         caller: Caller,
         node: Node,
         request: Request,
+        patience: Patience,
         done: impl FnOnce(Outcome) + Send + 'static,
     ) {
-        let ask = self.ask(caller, node, request, Patience::Bounded);
+        let ask = self.ask(caller, node, request, patience);
         self.rpc.call(Ask { survives_caller: true, ..ask }, None, done);
     }
 

@@ -122,7 +122,9 @@ impl Vfs {
             Ok(()) | Err(Errno::EINTR) => done(Ok(())),
             Err(errno) => done(Err(errno)),
         });
-        self.call_surviving(caller, file.node, request, |outcome| done(outcome.map(|_| ())));
+        // Given up, it would leave locks that nobody holds any more.
+        let patience = self.writers_patience();
+        self.call_surviving(caller, file.node, request, patience, |outcome| done(outcome.map(|_| ())));
     }
 
     /// Brings a file's content to the server's disk (fsync(2), fdatasync(2)).

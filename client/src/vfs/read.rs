@@ -13,7 +13,7 @@ use nearfs_transport::pool::Payload;
 use crate::cache::block::{BLOCK_BYTES, BlockFill, Slices};
 use crate::files::OpenFile;
 use crate::identity::Caller;
-use crate::rpc::Outcome;
+use crate::rpc::{Outcome, Patience};
 use crate::vfs::{Vfs, tri, unexpected};
 
 impl Vfs {
@@ -84,14 +84,16 @@ impl Vfs {
         let request = Request::Read { fh: file.fh, offset: fill.offset(), size };
         let start = self.link.started(BLOCK_BYTES, Instant::now());
         let vfs = Arc::clone(self);
-        self.call_surviving(caller, file.node, request, move |outcome| match read_reply(outcome, size) {
-            Ok((change, bytes)) => {
-                vfs.link.completed(start, Instant::now());
-                fill.complete(change, bytes.into_bytes());
-            }
-            Err(errno) => {
-                vfs.link.failed(start);
-                fill.fail(errno);
+        self.call_surviving(caller, file.node, request, Patience::Bounded, move |outcome| {
+            match read_reply(outcome, size) {
+                Ok((change, bytes)) => {
+                    vfs.link.completed(start, Instant::now());
+                    fill.complete(change, bytes.into_bytes());
+                }
+                Err(errno) => {
+                    vfs.link.failed(start);
+                    fill.fail(errno);
+                }
             }
         });
     }
