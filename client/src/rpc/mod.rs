@@ -26,6 +26,7 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Welcome;
 use nearfs_protocol::id::{Node, RequestId};
 use nearfs_protocol::message::{Call, Caller, ReleasedFile, Reply, Request};
+use nearfs_protocol::session::ConnectionId;
 use nearfs_protocol::session::client::{ClientSession, Destination, Full, Phase, Terms};
 use nearfs_protocol::version::Features;
 use nearfs_transport::address::{Address, Source};
@@ -366,7 +367,7 @@ impl Rpc {
     fn add_lane(
         self: &Arc<Self>,
         state: &mut State,
-        connection: nearfs_protocol::session::ConnectionId,
+        connection: ConnectionId,
         greeted: Greeted,
     ) -> Result<Arc<Lane>, ConnectError> {
         let lane = Arc::new(Lane::new(connection, greeted.link.writer(), greeted.link.closer()));

@@ -79,7 +79,8 @@ impl Vfs {
     pub fn connect(source: &Source, config: VfsConfig) -> Result<Arc<Vfs>, ConnectError> {
         let (rpc, welcome) = Rpc::connect(source, &config)?;
         let root = welcome.root.node;
-        let TrustTimes { attr, entry, negative } = trust_times(&config);
+        let times = trust_times(&config);
+        let TrustTimes { attr, entry, negative } = times;
         let config =
             VfsConfig { attr_timeout: attr, entry_timeout: entry, negative_timeout: negative, ..config };
         let vfs = Arc::new(Vfs {
@@ -87,7 +88,7 @@ impl Vfs {
             ids: Ids::new(welcome.identity, config.identity),
             nodes: Nodes::new(root),
             files: Files::default(),
-            cache: Cache::new(CacheLimits::from_cache_bytes(config.cache_bytes), trust_times(&config)),
+            cache: Cache::new(CacheLimits::from_cache_bytes(config.cache_bytes), times),
             locked: Locked::default(),
             foresight: Foresight::default(),
             link: LinkEstimate::new(),
