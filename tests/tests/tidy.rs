@@ -28,10 +28,10 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "client",
         &[
-            &["vfs"],
+            &["remote", "vfs"],
             &["files", "foresight", "nodes", "rpc"],
             &["cache", "identity"],
-            &["config", "error", "status", "testing"],
+            &["cancel", "config", "error", "status", "testing"],
         ],
     ),
     (

@@ -147,6 +147,7 @@ impl Rpc {
             ino: 0,
             request,
             patience: Patience::Endless,
+            cancel: None,
         };
         self.call(ask, None, |_| ());
     }

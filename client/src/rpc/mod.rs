@@ -27,12 +27,13 @@ use nearfs_protocol::greeting::Welcome;
 use nearfs_protocol::id::{Node, RequestId};
 use nearfs_protocol::message::{Call, Caller, ReleasedFile, Reply, Request};
 use nearfs_protocol::session::ConnectionId;
-use nearfs_protocol::session::client::{ClientSession, Destination, Full, Phase, Terms};
+use nearfs_protocol::session::client::{ClientSession, Destination, Ending, Full, Phase, Terms};
 use nearfs_protocol::version::Features;
 use nearfs_transport::address::{Address, Source};
 use nearfs_transport::pool::{Payload, Pool};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::cancel::Cancel;
 use crate::config::VfsConfig;
 use crate::error::ConnectError;
 use crate::rpc::abandon::{DoubtListener, Doubts};
@@ -43,7 +44,7 @@ use crate::rpc::lane::{Encoded, Lane, Outgoing};
 use crate::status::{Pending, Status};
 
 /// What comes of a request: the reply and the bytes beside it, or why there is none.
-pub(crate) type Outcome = Result<(Reply, Payload), Errno>;
+pub type Outcome = Result<(Reply, Payload), Errno>;
 
 /// Idle payload buffers that are kept for the next ones.
 const POOL_IDLE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -62,11 +63,13 @@ pub(crate) struct Ask {
     pub(crate) ino: u64,
     pub(crate) request: Request,
     pub(crate) patience: Patience,
+    /// Whose wish ends it, if somebody may wish that.
+    pub(crate) cancel: Option<Cancel>,
 }
 
 /// How long an answer is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub enum Patience {
     /// Until the mount's time-out; then the caller is told `ETIMEDOUT`.
     Bounded,
     /// As long as it takes.
@@ -119,6 +122,7 @@ struct Waiting {
     ino: u64,
     pid: u32,
     survives_caller: bool,
+    cancel: Option<Cancel>,
 }
 
 impl Rpc {
@@ -188,7 +192,7 @@ impl Rpc {
         let payload_bytes = payload.as_ref().map_or(0, |payload| payload.len());
         let bytes = ask.request.answer_bytes_max().max(payload_bytes as u32);
         let patience = ask.patience;
-        let Ask { ino, pid, survives_caller, .. } = ask;
+        let Ask { ino, pid, survives_caller, cancel, .. } = ask;
         let call = Call { caller: ask.caller, request: ask.request };
         let mut head = Vec::with_capacity(192);
         if encode_frame(&mut head, FrameKind::Call, RequestId(0), &call, payload_bytes).is_err() {
@@ -203,6 +207,7 @@ impl Rpc {
             ino,
             pid,
             survives_caller,
+            cancel,
         };
         self.submit(waiting, patience, bytes, encoded);
     }
@@ -234,6 +239,38 @@ impl Rpc {
         let mut kept = self.pool.take(bytes.len());
         kept.copy_from_slice(bytes);
         Arc::new(kept)
+    }
+
+    /// Ends the waits of all requests that were asked with this wish, and of those who wait for room.
+    pub(crate) fn cancelled(&self, cancel: &Cancel) {
+        let mut state = self.state.lock();
+        let is_meant = |call: &Waiting| call.cancel.as_ref().is_some_and(|own| own.is(cancel));
+        let meant: Vec<RequestId> = state
+            .session
+            .pending()
+            .filter(|pending| pending.call.is_some_and(is_meant))
+            .map(|pending| pending.id)
+            .collect();
+        let mut given_up = Vec::with_capacity(meant.len());
+        for id in meant {
+            if let Some(cancelled) = state.session.cancel(id) {
+                state.note_doubt(id, &cancelled);
+                given_up.push((id, cancelled));
+            }
+        }
+        self.room.notify_all();
+        drop(state);
+        for (id, cancelled) in given_up {
+            self.abandon(id, cancelled, Errno::EINTR);
+        }
+    }
+
+    /// Why the session is over, once it is.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        match self.state.lock().session.phase() {
+            Phase::Over(ending) => Some(ending.clone()),
+            Phase::Greeting | Phase::Live | Phase::Lost { .. } => None,
+        }
     }
 
     /// How it goes; `path` names a node for people.
@@ -294,6 +331,11 @@ impl Rpc {
         let deadline = (patience == Patience::Bounded).then(|| now + self.timeout);
         let mut state = self.state.lock();
         loop {
+            // Under the lock, so that whoever cancels finds the request or is seen here.
+            if waiting.cancel.as_ref().is_some_and(Cancel::is_cancelled) {
+                drop(state);
+                return (waiting.done)(Err(Errno::EINTR));
+            }
             let lane = state.lane(payload_bytes >= BULK_BYTES_MIN, self.connections > 1);
             waiting.lane = lane.clone();
             match state.session.submit(now, Terms { deadline, payload_bytes }, waiting) {

@@ -215,6 +215,7 @@ impl Vfs {
             ino: self.nodes.ino(node.id),
             request,
             patience,
+            cancel: None,
         }
     }
 

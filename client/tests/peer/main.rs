@@ -5,6 +5,7 @@ mod caching;
 mod deadlines;
 mod hostile;
 mod operations;
+mod paths;
 mod reading;
 mod resume;
 mod scripted;
