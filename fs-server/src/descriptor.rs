@@ -36,12 +36,16 @@ impl Descriptors {
         Share(self.clone())
     }
 
+    /// Whether so many are held that sessions have to be content with their parts.
+    pub(crate) fn are_scarce(&self) -> bool {
+        self.held() >= self.0.max - self.0.max / 4
+    }
+
     /// A slot for an open file of a session that has so many, if there is one: the last quarter is for sessions that
     /// have less than an equal part of all.
     pub(crate) fn for_file(&self, open_files: impl FnOnce() -> usize) -> Option<Slot> {
-        let are_scarce = self.held() >= self.0.max - self.0.max / 4;
         let sessions = self.0.sessions.load(Ordering::Relaxed).max(1);
-        if are_scarce && open_files() >= self.0.max / sessions {
+        if self.are_scarce() && open_files() >= self.0.max / sessions {
             return None;
         }
         self.take(self.0.max)

@@ -25,6 +25,8 @@ pub(crate) struct OpenFile {
     pub(crate) sync: WriteSync,
     /// Whether its file system cannot tell what is in memory: then it is one that is always quick.
     pub(crate) always_cached: AtomicBool,
+    /// Whether others have got a lock that was held through it: nothing is done through it any more.
+    is_fenced: AtomicBool,
     _slot: Slot,
 }
 
@@ -45,7 +47,16 @@ struct Open {
 impl OpenFile {
     pub(crate) fn new(fd: OwnedFd, node: Node, opening: Opening, slot: Slot) -> OpenFile {
         let Opening { readable, writable, sync, .. } = opening;
-        OpenFile { fd, node, readable, writable, sync, always_cached: AtomicBool::new(false), _slot: slot }
+        OpenFile {
+            fd,
+            node,
+            readable,
+            writable,
+            sync,
+            always_cached: AtomicBool::new(false),
+            is_fenced: AtomicBool::new(false),
+            _slot: slot,
+        }
     }
 }
 
@@ -65,11 +76,34 @@ impl OpenFiles {
         fh
     }
 
-    /// An open file.
+    /// An open file. Whoever has it keeps it from being shut.
     ///
-    /// Errors: `EBADF` if it is not open.
+    /// Errors: `EBADF` if it is not open; `EIO` if it was shut.
     pub(crate) fn get(&self, fh: Fh) -> Result<Arc<OpenFile>, Errno> {
-        self.open.read().files.get(&fh).cloned().ok_or(Errno::EBADF)
+        match self.open.read().files.get(&fh) {
+            Some(file) if file.is_fenced.load(Ordering::Relaxed) => Err(Errno::EIO),
+            Some(file) => Ok(file.clone()),
+            None => Err(Errno::EBADF),
+        }
+    }
+
+    /// Shuts all files of a node, for as long as they are open. `false` if one of them is in use: then none is shut.
+    pub(crate) fn shut(&self, node: NodeId) -> bool {
+        // Nobody gets at a file meanwhile.
+        let open = self.open.write();
+        let of_node = || open.of_node.get(&node).into_iter().flatten().filter_map(|fh| open.files.get(fh));
+        if of_node().any(|file| Arc::strong_count(file) > 1) {
+            return false;
+        }
+        of_node().for_each(|file| file.is_fenced.store(true, Ordering::Relaxed));
+        true
+    }
+
+    /// Those that were shut.
+    pub(crate) fn fenced(&self) -> Vec<Fh> {
+        let open = self.open.read();
+        let fenced = open.files.iter().filter(|(_, file)| file.is_fenced.load(Ordering::Relaxed));
+        fenced.map(|(&fh, _)| fh).collect()
     }
 
     /// Some open file of a node.

@@ -2,7 +2,10 @@
 //!
 //! Both styles are kept as byte ranges, apart from each other. An owner never conflicts with itself: what it sets
 //! replaces what it held of the same bytes (fcntl(2), "Advisory record locking").
+//!
+//! A session whose lease has run out keeps its locks until somebody asks for one that conflicts ([`lapse`]).
 
+mod lapse;
 mod range;
 mod wait;
 
@@ -13,8 +16,10 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{NodeId, RequestId, SessionId};
 use nearfs_protocol::limits::LOCKS_MAX;
 
+pub(crate) use lapse::Fence;
+use lapse::Lapsed;
 use range::{Range, Ranges};
-pub(crate) use wait::{Locks, Outcome};
+pub(crate) use wait::{Locks, Outcome, Untold};
 
 /// Who holds or wants locks: one of a session's owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +41,7 @@ pub(crate) struct LockTable {
     /// In the order in which they came.
     waits: Vec<Wait>,
     held_by: HashMap<SessionId, usize>,
+    lapsed: HashMap<SessionId, Lapsed>,
 }
 
 #[derive(Clone, Copy)]
@@ -89,7 +95,8 @@ impl LockTable {
     pub(crate) fn conflict(&self, node: NodeId, session: SessionId, lock: &Lock) -> Option<Lock> {
         let owner = Owner { session, owner: lock.owner };
         let ranges = self.files.get(&(node, lock.style))?;
-        ranges.conflicts(owner, lock).next().map(|range| range.lock(lock.style))
+        let mut kept = ranges.conflicts(owner, lock).filter(|range| !self.has_lapsed(range.owner.session));
+        kept.next().map(|range| range.lock(lock.style))
     }
 
     /// Whether an owner holds or waits for anything of a file.
@@ -109,14 +116,8 @@ impl LockTable {
 
     /// Gives back all that a session holds and ends its waits with `ECANCELED`. Returns all waits that this ends.
     pub(crate) fn release_session(&mut self, session: SessionId) -> Vec<Decided> {
-        let mut decided = Vec::new();
-        self.waits.retain(|wait| {
-            let ends = wait.id.0 == session;
-            if ends {
-                decided.push((wait.id, Err(Errno::ECANCELED)));
-            }
-            !ends
-        });
+        let mut decided = self.end_waits(Errno::ECANCELED, |wait| wait.id.0 == session);
+        self.lapsed.remove(&session);
         if self.held_by.remove(&session).is_some() {
             self.files.retain(|_, ranges| {
                 ranges.remove_session(session);
@@ -136,12 +137,12 @@ impl LockTable {
         let owner = Owner { session, owner: lock.owner };
         let held = self.count(session);
         let key = (node, lock.style);
+        if !self.make_way(node, owner, lock) {
+            return Err(Denied::Conflict);
+        }
         let Some(ranges) = self.files.get_mut(&key) else {
             return self.place_first(key, owner, lock);
         };
-        if ranges.conflicts(owner, lock).next().is_some() {
-            return Err(Denied::Conflict);
-        }
         let (fewer, more) = ranges.replaced(owner, lock);
         let count = held - fewer + more.len();
         if count > LOCKS_MAX && more.len() > fewer {
@@ -183,6 +184,10 @@ impl LockTable {
         let mut at = 0;
         while at < self.waits.len() {
             let Wait { id, node, lock } = self.waits[at];
+            if self.has_lapsed(id.0) {
+                at += 1;
+                continue;
+            }
             match self.place(node, id.0, &lock) {
                 Err(Denied::Conflict) => {
                     at += 1;
@@ -219,9 +224,14 @@ impl LockTable {
     }
 
     fn in_the_way(&self, owner: Owner, node: NodeId, lock: &Lock) -> Vec<Owner> {
-        let ranges = self.files.get(&(node, lock.style));
-        ranges
-            .map_or_else(Vec::new, |ranges| ranges.conflicts(owner, lock).map(|range| range.owner).collect())
+        let ranges = self.files.get(&(node, lock.style)).into_iter();
+        let owners = ranges.flat_map(|ranges| ranges.conflicts(owner, lock)).map(|range| range.owner);
+        owners.filter(|owner| !self.has_lapsed(owner.session)).collect()
+    }
+
+    /// Ends some of the waits without the lock.
+    fn end_waits(&mut self, errno: Errno, ends: impl Fn(&Wait) -> bool) -> Vec<Decided> {
+        self.waits.extract_if(.., |wait| ends(wait)).map(|wait| (wait.id, Err(errno))).collect()
     }
 }
 

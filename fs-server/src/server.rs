@@ -82,10 +82,17 @@ impl Server {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => self.shared.sessions.keep_time(Instant::now()),
+                _ = ticks.tick() => self.tick(),
                 () = self.shared.stopped() => return,
             }
         }
+    }
+
+    fn tick(&self) {
+        let Shared { sessions, tree, .. } = &*self.shared;
+        sessions.keep_time(Instant::now());
+        sessions.make_room(|| tree.descriptors_are_scarce());
+        tree.locks.retry();
     }
 
     /// Stops in good order: tells the clients, takes no further requests, finishes what is in flight as far

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::dispatch::Response;
+use crate::lock::Untold;
 use crate::session_files::SessionFiles;
 use crate::wire::{Closed, Wire};
 
@@ -54,11 +55,14 @@ impl Session {
     ) -> Result<ConnectionId, Refusal> {
         let mut state = self.state.lock();
         let attached = state.machine.attach(wish, Instant::now())?;
+        let untold = self.files.revive();
         for displaced in attached.displaced {
             state.close_wire(displaced, Closed::Displaced);
         }
         wire.push(FrameKind::Welcome, RequestId(0), welcome);
         state.wires.push((attached.connection, wire.clone()));
+        drop(state);
+        untold.tell();
         Ok(attached.connection)
     }
 
@@ -152,31 +156,25 @@ impl Session {
 
     /// Does what is due. Whether the session is over.
     pub(crate) fn keep_time(&self, now: Instant) -> bool {
-        let events = {
-            let mut state = self.state.lock();
-            if state.machine.poll_timeout().is_none_or(|due| now < due) {
-                return false;
-            }
-            let events = state.machine.handle_timeout(now);
-            for event in &events {
-                if let Event::Silent(connection) = event {
-                    state.close_wire(*connection, Closed::Silent);
-                }
-            }
-            events
-        };
+        let mut state = self.state.lock();
+        if state.machine.poll_timeout().is_none_or(|due| now < due) {
+            return false;
+        }
+        let mut untold = Untold::default();
         let mut over = false;
-        for event in events {
+        for event in state.machine.handle_timeout(now) {
             match event {
-                // Its task tells.
-                Event::Silent(_) => {}
-                // Nobody tells the client which of its locks went to others, so that it must not believe that
-                // it has any: the session goes with them. Without locks it stays.
-                Event::LeaseEnded if self.files.lock_count() > 0 => over = true,
-                Event::LeaseEnded => log::info!("session {}: its lease has run out", self.id.0),
+                Event::Silent(connection) => state.close_wire(connection, Closed::Silent),
+                // Before the session can be resumed: one that is back must not lose its locks.
+                Event::LeaseEnded => {
+                    log::info!("session {}: its lease has run out", self.id.0);
+                    untold = self.files.lapse();
+                }
                 Event::Over => over = true,
             }
         }
+        drop(state);
+        untold.tell();
         if over {
             self.end();
         }

@@ -1,11 +1,11 @@
 //! What one session knows and holds of an export.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use nearfs_protocol::attr::Attr;
+use nearfs_protocol::attr::{Attr, Lock};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Node, SessionId};
+use nearfs_protocol::id::{Fh, Node, NodeId, SessionId};
 use nearfs_protocol::name::Name;
 use nearfs_transport::pool::Pool;
 
@@ -14,6 +14,7 @@ use crate::handle::{OpenFile, OpenFiles};
 use crate::identity;
 use crate::known::KnownNodes;
 use crate::listings::Listings;
+use crate::lock::{Fence, Untold};
 use crate::node::{Held, Place, Way};
 use crate::tree::Tree;
 
@@ -96,6 +97,26 @@ impl SessionFiles {
         self.tree.locks.count(self.session)
     }
 
+    /// All ranges that the session has locked.
+    pub fn locks(&self) -> Vec<(NodeId, Lock)> {
+        self.tree.locks.of_session(self.session)
+    }
+
+    /// The files that were shut because others have got a lock that the session held through them.
+    pub fn fenced(&self) -> Vec<Fh> {
+        self.files.fenced()
+    }
+
+    /// The session's lease has run out: its locks go to whoever asks for them.
+    pub(crate) fn lapse(self: &Arc<Self>) -> Untold {
+        self.tree.locks.lapse(self.session, Box::new(Arc::downgrade(self)))
+    }
+
+    /// The client is back: what nobody has taken is its own again.
+    pub(crate) fn revive(&self) -> Untold {
+        self.tree.locks.revive(self.session)
+    }
+
     /// Gets at a node that the session knows; one without a name through a file that has it open.
     ///
     /// Errors: `ESTALE` if the session does not know it or it is gone.
@@ -121,6 +142,17 @@ impl SessionFiles {
     pub(crate) fn count(&self, attr: &Attr, place: Place) {
         let found = |is_new| self.tree.nodes.found(attr.node, attr.kind, place, is_new);
         self.known.count(attr.node, found);
+    }
+}
+
+impl Fence for Weak<SessionFiles> {
+    fn shut(&self, node: NodeId) -> bool {
+        let Some(session) = self.upgrade() else { return true };
+        let shut = session.files.shut(node);
+        if shut {
+            log::info!("session {}: others have got its locks of node {}", session.session.0, node.0);
+        }
+        shut
     }
 }
 

@@ -47,11 +47,17 @@ impl Sessions {
             table.sessions.insert(session.id, session);
             evicted
         };
-        if let Some(session) = evicted {
-            log::info!("session {}: ended, to make room for another", session.id.0);
-            session.end();
-        }
+        evicted.iter().for_each(evict);
         Ok(())
+    }
+
+    /// Ends sessions whose clients have not been heard of for longer than their leases, the longest gone first, while
+    /// what they hold is needed.
+    pub(crate) fn make_room(&self, is_needed: impl Fn() -> bool) {
+        while is_needed() {
+            let Some(session) = self.table.lock().take_longest_gone() else { return };
+            evict(&session);
+        }
     }
 
     /// The session with this id.
@@ -93,6 +99,11 @@ impl Table {
         let (_, id) = gone.min()?;
         self.sessions.remove(&id)
     }
+}
+
+fn evict(session: &Arc<Session>) {
+    log::info!("session {}: ended, to make room for another", session.id.0);
+    session.end();
 }
 
 /// A token that nobody can guess.

@@ -125,6 +125,11 @@ impl Tree {
         self.descriptors.for_file(open_files).ok_or(Errno::ENFILE)
     }
 
+    /// Whether so many descriptors are held that sessions have to be content with their parts.
+    pub(crate) fn descriptors_are_scarce(&self) -> bool {
+        self.descriptors.are_scarce()
+    }
+
     /// A session's part in the descriptors.
     pub(crate) fn join_descriptors(&self) -> Share {
         self.descriptors.join()

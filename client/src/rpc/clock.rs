@@ -156,6 +156,10 @@ impl Rpc {
             state.joining = false;
             // Nothing new overtakes these: a new request needs the lock.
             send_again.into_iter().for_each(|outgoing| lane.send(outgoing));
+            drop(guard);
+            if let Some(resumed) = self.resume_listener.get() {
+                resumed();
+            }
         }
         true
     }

@@ -91,8 +91,12 @@ pub(crate) struct Rpc {
     watch: Condvar,
     bystanders: Mutex<Bystanders>,
     doubt_listener: OnceLock<DoubtListener>,
+    resume_listener: OnceLock<ResumeListener>,
     chores: Chores,
 }
+
+/// Called from threads that must not be held up.
+type ResumeListener = Box<dyn Fn() + Send + Sync>;
 
 struct State {
     session: ClientSession<Waiting>,
@@ -171,6 +175,7 @@ impl Rpc {
             watch: Condvar::new(),
             bystanders: Mutex::default(),
             doubt_listener: OnceLock::new(),
+            resume_listener: OnceLock::new(),
             chores: Chores::default(),
         });
         rpc.add_lane(&mut rpc.state.lock(), connection, greeted)?;
@@ -178,6 +183,13 @@ impl Rpc {
         rpc.spawn("nearfs-chores", Rpc::run_chores)?;
         rpc.spawn("nearfs-watch", Rpc::run_interrupts)?;
         Ok((rpc, welcome))
+    }
+
+    /// Who is told that the session goes on over another connection, before anything asked for later is answered.
+    pub(crate) fn set_resume_listener(&self, listener: ResumeListener) {
+        if self.resume_listener.set(listener).is_err() {
+            log::warn!("a second listener was set and is not used");
+        }
     }
 
     /// Asks the server. Waits only while as much is in flight as the server admits; `done` runs once, with

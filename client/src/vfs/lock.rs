@@ -1,6 +1,6 @@
 //! Byte-range locks (fcntl(2)), and those of flock(2), which arrive as locks of the whole file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -84,6 +84,16 @@ impl Vfs {
     }
 }
 
+impl Vfs {
+    /// The connection was lost for a while, perhaps for so long that others have got locks which programs here believe
+    /// to hold: they shall read nothing of those files that is not the server's word.
+    pub(crate) fn distrust_locked(&self) {
+        for node in self.locked.nodes() {
+            self.distrust(node, Box::new(|| ()));
+        }
+    }
+}
+
 /// Most programs that wait for locks at once: each takes a slot of the session, and those who give locks back need
 /// some too.
 const LOCK_WAITS_MAX: usize = REQUESTS_IN_FLIGHT_MAX / 2;
@@ -96,6 +106,10 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
+    fn nodes(&self) -> HashSet<Node> {
+        self.owners.lock().keys().map(|(node, _)| *node).collect()
+    }
+
     /// The owner closed a descriptor and so gives its locks up. Whether it had any.
     pub(crate) fn take(&self, node: Node, owner: u64) -> bool {
         self.owners.lock().remove(&(node, owner)).is_some()

@@ -102,6 +102,12 @@ impl Vfs {
                 vfs.doubt(doubt, stage);
             }
         }));
+        let own = Arc::downgrade(&vfs);
+        vfs.rpc.set_resume_listener(Box::new(move || {
+            if let Some(vfs) = own.upgrade() {
+                vfs.distrust_locked();
+            }
+        }));
         Ok(vfs)
     }
 

@@ -52,8 +52,15 @@ impl Ranges {
         self.0.iter().filter(move |range| range.owner == owner)
     }
 
-    pub(super) fn remove_session(&mut self, session: SessionId) {
+    pub(super) fn all(&self) -> &[Range] {
+        &self.0
+    }
+
+    /// Removes what a session has. How many ranges that were.
+    pub(super) fn remove_session(&mut self, session: SessionId) -> usize {
+        let before = self.0.len();
         self.0.retain(|range| range.owner.session != session);
+        before - self.0.len()
     }
 
     /// The ranges of others that are in the way of a lock; none of a lock that gives back.

@@ -7,7 +7,7 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{NodeId, SessionId};
 use parking_lot::Mutex;
 
-use super::{Decided, Denied, LockTable, Owner, WaitId};
+use super::{Decided, Denied, Fence, LockTable, Owner, WaitId};
 
 /// The locks of an export, shared by all its sessions.
 #[derive(Default)]
@@ -32,6 +32,11 @@ pub(crate) enum Pending {
     Over(Result<(), Errno>),
 }
 
+/// Outcomes of waits that were noted, but not told yet.
+#[must_use]
+#[derive(Default)]
+pub(crate) struct Untold(Vec<(Told, Result<(), Errno>)>);
+
 /// What became of a lock that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -55,9 +60,9 @@ impl Locks {
         let mut state = self.0.lock();
         match (state.table.set(node, session, lock), wait) {
             (Ok(decided), _) => {
-                let told = state.decide(decided);
+                let untold = state.decide(decided);
                 drop(state);
-                tell_all(told);
+                untold.tell();
                 Ok(Outcome::Set)
             }
             (Err(Denied::Full), _) => Err(Errno::ENOLCK),
@@ -92,9 +97,10 @@ impl Locks {
     pub(crate) fn cancel(&self, id: WaitId) -> bool {
         let mut state = self.0.lock();
         let waited = state.table.cancel(id);
-        let told = if waited { state.decide(vec![(id, Err(Errno::ECANCELED))]) } else { Vec::new() };
+        let ended = waited.then_some((id, Err(Errno::ECANCELED)));
+        let untold = state.decide(ended.into_iter().collect());
         drop(state);
-        tell_all(told);
+        untold.tell();
         waited
     }
 
@@ -114,31 +120,58 @@ impl Locks {
 
     /// Gives back all that an owner holds of a file.
     pub(crate) fn release(&self, node: NodeId, style: LockStyle, owner: Owner) {
-        let mut state = self.0.lock();
-        let decided = state.table.release(node, style, owner);
-        let told = state.decide(decided);
-        drop(state);
-        tell_all(told);
+        self.decide(|table| table.release(node, style, owner)).tell();
     }
 
     /// Gives back all that a session holds and ends its waits.
     pub(crate) fn release_session(&self, session: SessionId) {
-        let mut state = self.0.lock();
-        let decided = state.table.release_session(session);
-        let told = state.decide(decided);
-        drop(state);
-        tell_all(told);
+        self.decide(|table| table.release_session(session)).tell();
+    }
+
+    /// A session's lease has run out: from now on its locks go to whoever asks for them.
+    pub(crate) fn lapse(&self, session: SessionId, fence: Box<dyn Fence>) -> Untold {
+        self.decide(|table| table.lapse(session, fence))
+    }
+
+    /// The client of a session is back: what nobody has taken is its own again.
+    pub(crate) fn revive(&self, session: SessionId) -> Untold {
+        self.decide(|table| table.revive(session))
+    }
+
+    /// Gives those who wait what the files of lapsed sessions, then in use, were in the way of.
+    pub(crate) fn retry(&self) {
+        self.decide(LockTable::retry).tell();
+    }
+
+    /// All ranges that a session holds.
+    pub(crate) fn of_session(&self, session: SessionId) -> Vec<(NodeId, Lock)> {
+        self.0.lock().table.of_session(session)
     }
 
     /// How many ranges a session holds.
     pub(crate) fn count(&self, session: SessionId) -> usize {
         self.0.lock().table.count(session)
     }
+
+    fn decide(&self, change: impl FnOnce(&mut LockTable) -> Vec<Decided>) -> Untold {
+        let mut state = self.0.lock();
+        let decided = change(&mut state.table);
+        state.decide(decided)
+    }
+}
+
+impl Untold {
+    /// Tells those who wait; to be called with nothing locked.
+    pub(crate) fn tell(self) {
+        for (tell, outcome) in self.0 {
+            tell(outcome);
+        }
+    }
 }
 
 impl State {
     /// Notes outcomes; returns whom to tell, which is done without the lock.
-    fn decide(&mut self, decided: Vec<Decided>) -> Vec<(Told, Result<(), Errno>)> {
+    fn decide(&mut self, decided: Vec<Decided>) -> Untold {
         let mut told = Vec::new();
         for (id, outcome) in decided {
             match self.waiting.remove(&id) {
@@ -149,12 +182,6 @@ impl State {
                 Some(Pending::Over(_)) | None => {}
             }
         }
-        told
-    }
-}
-
-fn tell_all(told: Vec<(Told, Result<(), Errno>)>) {
-    for (tell, outcome) in told {
-        tell(outcome);
+        Untold(told)
     }
 }

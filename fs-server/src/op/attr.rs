@@ -25,6 +25,10 @@ impl SessionFiles {
     }
 
     pub(crate) fn set_attr(&self, node: Node, fh: Option<Fh>, set: &SetAttr, pace: Pace) -> Outcome {
+        if let Some(Err(Errno::EIO)) = fh.map(|fh| self.files.get(fh)) {
+            // A late writer may not cut the file off either.
+            return Err(Errno::EIO.into());
+        }
         let at = self.reach_through(node, fh)?;
         let _changing = self.changing(node, pace)?;
         let export = &self.tree.export;

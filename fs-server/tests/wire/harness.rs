@@ -36,12 +36,16 @@ impl Served {
     }
 
     pub(crate) fn start_with(timings: Timings, sessions_max: usize) -> Served {
+        Served::start_sharing(timings, sessions_max, &Descriptors::new(1000))
+    }
+
+    pub(crate) fn start_sharing(timings: Timings, sessions_max: usize, descriptors: &Descriptors) -> Served {
         let directory = tempfile::tempdir().unwrap();
         let identity = Identity::Squash {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
         };
-        let tree = Tree::open(directory.path(), identity, false, &Descriptors::new(1000)).unwrap();
+        let tree = Tree::open(directory.path(), identity, false, descriptors).unwrap();
         let config =
             Config { tree: Arc::new(tree), insecure: false, sessions_max, connections_max: 4096, timings };
         let server = Server::new(config).unwrap();
@@ -251,4 +255,15 @@ impl Client {
 
 pub(crate) fn make_dir(parent: Node, text: &str) -> Request {
     Request::MakeDir { parent, name: name(text), mode: 0o755, umask: 0 }
+}
+
+/// Memory that this process has in use.
+pub(crate) fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Descriptors that this process has open.
+pub(crate) fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

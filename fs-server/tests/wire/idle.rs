@@ -34,12 +34,3 @@ fn a_thousand_idle_sessions_cost_little() {
     assert!(witness.make_dir("after").is_ok());
     assert_eq!(served.server.active_sessions(), SESSIONS + 1);
 }
-
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}

@@ -6,5 +6,6 @@ mod greeting;
 mod harness;
 mod hostile;
 mod idle;
+mod lease;
 mod resume;
 mod service;

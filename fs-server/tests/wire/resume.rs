@@ -1,8 +1,5 @@
 //! What a session keeps when its connection is lost.
 
-use std::time::Duration;
-
-use nearfs_fs_server::config::Timings;
 use nearfs_protocol::attr::{Lock, LockKind, LockStyle};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Refusal;
@@ -110,36 +107,4 @@ fn nobody_joins_a_session_without_a_connection() {
     served.await_active(0);
     assert_eq!(served.dial().greet(client.join()), Err(Refusal::NoSession));
     assert!(served.dial().greet(client.resume()).is_ok());
-}
-
-#[test]
-fn locks_go_to_others_when_the_lease_ends() {
-    let timings = Timings { lease: Duration::from_millis(600), ..Timings::default() };
-    let served = Served::start_with(timings, 64);
-    let (mut holder, mut other) = (served.client(), served.client());
-    let fh = holder.create("locked");
-    let lock = Lock { start: 0, end: 9, kind: LockKind::Write, style: LockStyle::Posix, owner: 1, pid: 1 };
-    holder.ask(&Request::SetLock { fh, lock, wait: false }, b"").0.unwrap();
-    let open = other.create("locked");
-    holder.link.closer().close();
-    served.await_active(1);
-    let early = other.ask(&Request::SetLock { fh: open, lock, wait: false }, b"").0;
-    assert_eq!(early, Err(Errno::EAGAIN));
-    let begun = std::time::Instant::now();
-    let granted = other.ask(&Request::SetLock { fh: open, lock, wait: true }, b"").0;
-    assert_eq!(granted, Ok(Reply::Done));
-    assert!(begun.elapsed() > Duration::from_millis(300), "{:?}", begun.elapsed());
-}
-
-#[test]
-fn the_longest_gone_makes_room_for_the_next() {
-    let timings = Timings { lease: Duration::from_millis(100), ..Timings::default() };
-    let served = Served::start_with(timings, 1);
-    let gone = served.client();
-    gone.link.closer().close();
-    served.await_active(0);
-    let mut newcomer = served.dial();
-    assert_eq!(newcomer.greet(new_session()), Err(Refusal::Full));
-    wait_until(|| served.dial().greet(new_session()).is_ok());
-    assert_eq!(served.dial().greet(gone.resume()), Err(Refusal::NoSession));
 }

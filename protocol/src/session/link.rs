@@ -29,6 +29,11 @@ impl Link {
         self.heard + LINK_SILENCE_MAX
     }
 
+    /// When something arrived on it last.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.heard
+    }
+
     /// When the next ping is due.
     pub(super) fn ping_due(&self) -> Instant {
         self.ping_due

@@ -15,7 +15,7 @@ use super::slot::{Slot, State, remembered};
 use crate::errno::Errno;
 use crate::greeting::{GrantedLimits, Hello, Refusal, SessionWish};
 use crate::id::{RequestId, SessionId, SessionToken};
-use crate::limits::{COURTESY, EXPORT_NAME_BYTES_MAX};
+use crate::limits::{COURTESY, EXPORT_NAME_BYTES_MAX, LINK_SILENCE_MAX};
 use crate::message::Answer;
 use crate::version::{Features, SPOKEN};
 
@@ -371,10 +371,13 @@ impl ServerSession {
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<Event> {
         let mut events = Vec::new();
         if self.wakefulness.woke(now) {
-            let silent: Vec<_> =
-                self.links.iter().filter(|link| link.dead_at() <= now).map(|link| link.id).collect();
+            let is_silent = |link: &&Link| link.dead_at() <= now;
+            let heard_at = self.links.iter().filter(is_silent).map(Link::heard_at).max();
+            let silent: Vec<_> = self.links.iter().filter(is_silent).map(|link| link.id).collect();
+            // The lease counts from the last sign of life, but not from before this side slept itself.
+            let lost_at = heard_at.max(now.checked_sub(LINK_SILENCE_MAX)).unwrap_or(now);
             for connection in silent {
-                self.detach(connection, now);
+                self.detach(connection, lost_at);
                 events.push(Event::Silent(connection));
             }
             match self.phase {

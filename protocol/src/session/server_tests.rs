@@ -209,11 +209,25 @@ fn a_lost_session_is_kept_for_its_lease_and_then_by_courtesy() {
         events,
         [
             (LINK_SILENCE_MAX, Event::Silent(connection)),
-            (LINK_SILENCE_MAX + LEASE, Event::LeaseEnded),
-            (LINK_SILENCE_MAX + COURTESY, Event::Over),
+            // Both count from the last sign of life.
+            (LEASE, Event::LeaseEnded),
+            (COURTESY, Event::Over),
         ]
     );
     assert_eq!(session.phase(), Phase::Over);
+}
+
+#[test]
+fn the_sleep_of_a_server_is_not_its_clients_silence() {
+    let (mut session, connection, start) = live();
+    session.handle_timeout(start);
+    let woken = start + LEASE * 100;
+    assert_eq!(session.handle_timeout(woken), []);
+    let settled = woken + KEEPALIVE_INTERVAL;
+    assert_eq!(session.handle_timeout(settled), [Event::Silent(connection)]);
+    let lease_end = settled - LINK_SILENCE_MAX + LEASE;
+    assert_eq!(session.poll_timeout(), Some(lease_end));
+    assert_eq!(session.handle_timeout(lease_end), [Event::LeaseEnded]);
 }
 
 #[test]
