@@ -15,7 +15,7 @@ use nearfs_transport::pool::Payload;
 use crate::export::Spread;
 use crate::identity;
 use crate::lock::WaitId;
-use crate::op::{Outcome, Pace, Stop};
+use crate::op::{Content, Outcome, Pace, Stop};
 use crate::session_files::SessionFiles;
 use crate::tree::Tree;
 
@@ -143,6 +143,17 @@ impl SessionFiles {
             }
             Request::GetLock { fh, lock } => self.get_lock(*fh, lock),
             Request::SetLock { fh, lock, wait } => self.set_lock(id, *fh, lock, *wait),
+            Request::HashRange { fh, offset, length, chunk_bytes } => {
+                self.hash_range(*fh, Spread { offset: *offset, length: *length }, *chunk_bytes)
+            }
+            Request::Fetch { parent, name, content_bytes_max } => {
+                self.fetch(*parent, name, *content_bytes_max, pace)
+            }
+            Request::Store { parent, name, mode, umask, set, hash } => {
+                let content = Content { bytes: payload, hash: *hash };
+                self.store((*parent, name), (*mode, *umask), set, content, pace)
+            }
+            Request::Publish { items } => self.publish(items),
         }
     }
 }
@@ -198,7 +209,9 @@ fn changes(request: &Request) -> bool {
         | Request::SetXattr { .. }
         | Request::RemoveXattr { .. }
         | Request::Allocate { .. }
-        | Request::CopyRange { .. } => true,
+        | Request::CopyRange { .. }
+        | Request::Store { .. }
+        | Request::Publish { .. } => true,
         Request::Access { mask, .. } => mask & libc::W_OK as u8 != 0,
         Request::Lookup { .. }
         | Request::Forget { .. }
@@ -215,17 +228,21 @@ fn changes(request: &Request) -> bool {
         | Request::ListXattr { .. }
         | Request::Seek { .. }
         | Request::GetLock { .. }
-        | Request::SetLock { .. } => false,
+        | Request::SetLock { .. }
+        | Request::HashRange { .. }
+        | Request::Fetch { .. } => false,
     }
 }
 
-/// Whether a request waits for the disk as a rule. Reads and writes decide for themselves.
+/// Whether a request waits for the disk, or computes for long, as a rule. Reads and writes decide for themselves.
 fn always_sleeps(request: &Request) -> bool {
     match request {
         Request::Fsync { .. }
         | Request::FsyncDir { .. }
         | Request::Allocate { .. }
-        | Request::CopyRange { .. } => true,
+        | Request::CopyRange { .. }
+        | Request::HashRange { .. }
+        | Request::Publish { .. } => true,
         Request::Lookup { .. }
         | Request::Forget { .. }
         | Request::GetAttr { .. }
@@ -254,6 +271,8 @@ fn always_sleeps(request: &Request) -> bool {
         | Request::RemoveXattr { .. }
         | Request::Seek { .. }
         | Request::GetLock { .. }
-        | Request::SetLock { .. } => false,
+        | Request::SetLock { .. }
+        | Request::Fetch { .. }
+        | Request::Store { .. } => false,
     }
 }

@@ -23,7 +23,8 @@ use nearfs_protocol::name::Name;
 use rustix::fs::{Mode, OFlags, ResolveFlags, StatxFlags};
 
 use crate::errno::from_os;
-use device::{Device, DeviceNumber, Devices};
+pub(crate) use device::DeviceNumber;
+use device::{Device, Devices};
 
 pub(crate) use file::{Opening, Patience, Spread};
 pub(crate) use listing::Listed;

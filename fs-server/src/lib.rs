@@ -12,6 +12,7 @@ pub mod dispatch;
 mod errno;
 pub mod export;
 mod greeting;
+mod group_sync;
 mod handle;
 mod identity;
 mod known;

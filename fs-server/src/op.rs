@@ -8,7 +8,9 @@ mod lock;
 mod lookup;
 mod make;
 mod open;
+mod publish;
 mod rename;
+mod transfer;
 mod xattr;
 
 use nearfs_protocol::attr::Lock;
@@ -19,6 +21,8 @@ use nearfs_transport::pool::Payload;
 use parking_lot::MutexGuard;
 
 use crate::session_files::SessionFiles;
+
+pub(crate) use transfer::Content;
 
 /// What is sent back for a call.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::descriptor::{Descriptors, Share, Slot};
 use crate::export::{Export, FileHandle, OpenError, c_name};
+use crate::group_sync::GroupSync;
 use crate::identity;
 use crate::lock::Locks;
 use crate::node::{Held, LetGo, Nodes, Place, Way};
@@ -33,6 +34,7 @@ pub struct Tree {
     pub(crate) export: Export,
     pub(crate) nodes: Nodes,
     pub(crate) locks: Arc<Locks>,
+    pub(crate) group_sync: GroupSync,
     identity: Identity,
     read_only: bool,
     descriptors: Descriptors,
@@ -53,6 +55,7 @@ impl Tree {
             export: Export::open(directory)?,
             nodes: Nodes::new(descriptors.clone()),
             locks: Arc::default(),
+            group_sync: GroupSync::default(),
             identity,
             read_only,
             descriptors: descriptors.clone(),

@@ -24,6 +24,7 @@ pub mod attr;
 pub mod codec;
 pub mod errno;
 pub mod greeting;
+pub mod hash;
 pub mod id;
 pub mod limits;
 pub mod message;

@@ -30,6 +30,14 @@ pub const GROUPS_MAX: usize = 1024;
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Most items of a batch (forgotten nodes, released files).
 pub const BATCH_ITEMS_MAX: usize = 4096;
+/// Bytes of a hash of content (BLAKE3).
+pub const HASH_BYTES: usize = 32;
+/// Most bytes of a file that one request has hashed: some tens of milliseconds.
+pub const HASHED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most hashes of one answer.
+pub const HASHES_MAX: usize = 1024;
+/// Most files that one request publishes.
+pub const PUBLISHED_MAX: usize = 256;
 
 /// Most requests of one session that are under way at once: its slots.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
@@ -57,6 +65,8 @@ const _: () = {
     assert!(PAYLOAD_BYTES_MAX * 4 <= IN_FLIGHT_BYTES_MAX);
     assert!(XATTR_VALUE_BYTES_MAX <= PAYLOAD_BYTES_MAX && INLINE_BYTES_MAX <= PAYLOAD_BYTES_MAX);
     assert!(SYMLINK_BYTES_MAX < CONTROL_BYTES_MAX && GROUPS_MAX * 4 + 4096 < CONTROL_BYTES_MAX);
+    assert!(HASHES_MAX * HASH_BYTES <= PAYLOAD_BYTES_MAX);
+    assert!(PUBLISHED_MAX * (2 * NAME_BYTES_MAX + 36) + GROUPS_MAX * 4 + 1024 < CONTROL_BYTES_MAX);
     assert!(BATCH_ITEMS_MAX * 24 + 1024 < CONTROL_BYTES_MAX);
     assert!(REQUESTS_IN_FLIGHT_MAX <= u16::MAX as usize);
     assert!(KEEPALIVE_INTERVAL.as_secs() * 2 < LINK_SILENCE_MAX.as_secs());

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::attr::{Attr, DirEntry, Lock, SetAttr, StatFs};
 use crate::errno::Errno;
-use crate::id::{Change, Fh, Node};
+use crate::id::{Change, ContentHash, Fh, Node};
+use crate::limits::HASH_BYTES;
 use crate::name::Name;
 
 /// The control part of a request frame.
@@ -131,6 +132,30 @@ pub enum Request {
     /// by `Attr`, read when the lock was taken, which tell whether its last holder changed the file; by `Done` when a lock
     /// was given back or waited for.
     SetLock { fh: Fh, lock: Lock, wait: bool },
+    /// Hashes a range of an open file where it is, a hash for each chunk; the last chunk ends with the range or the
+    /// file. Answered by `Hashed` with the hashes as payload.
+    HashRange { fh: Fh, offset: u64, length: u64, chunk_bytes: u32 },
+    /// Reads a whole small regular file by its name. Answered by `Fetched` with the content as payload.
+    Fetch { parent: Node, name: Name, content_bytes_max: u32 },
+    /// Makes a regular file of the payload, which must have this hash, under a name that must not exist, and sets its
+    /// attributes. Nothing is synced: that is for `Publish`. Mutation. Answered by `Attr`.
+    Store { parent: Node, name: Name, mode: u32, umask: u32, set: SetAttr, hash: ContentHash },
+    /// Brings staged files to stable storage, and after that gives them their names, which are then synced too.
+    /// Mutation. Answered by `Published`.
+    Publish { items: Vec<Publication> },
+}
+
+/// A complete file under a name that nobody looks for, and the name it is to get in the same directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// The directory.
+    pub parent: Node,
+    /// The name it has.
+    pub staged: Name,
+    /// The name it gets.
+    pub name: Name,
+    /// Whether it may take the place of what has that name. They never change places.
+    pub mode: RenameMode,
 }
 
 /// What happens to a file that has the new name (renameat2(2)).
@@ -231,6 +256,12 @@ pub enum Reply {
     Offset(u64),
     /// The lock in the way, or none.
     Lock(Option<Lock>),
+    /// Hashes as payload, one for each chunk that begins before the end of the file. `change` was read before them.
+    Hashed { change: Change },
+    /// Attributes of a file, without a lookup count; if `whole`, its content as payload and the hash of that.
+    Fetched { attr: Attr, whole: bool, hash: ContentHash },
+    /// What became of each item, in their order: none, or why it does not have its name.
+    Published { refusals: Vec<Option<Errno>> },
 }
 
 /// The outcome of a write or a copy.
@@ -270,7 +301,9 @@ impl Request {
             | Request::GetXattr { .. }
             | Request::ListXattr { .. }
             | Request::Seek { .. }
-            | Request::GetLock { .. } => false,
+            | Request::GetLock { .. }
+            | Request::HashRange { .. }
+            | Request::Fetch { .. } => false,
             Request::Forget { .. }
             | Request::SetAttr { .. }
             | Request::Symlink { .. }
@@ -290,7 +323,9 @@ impl Request {
             | Request::RemoveXattr { .. }
             | Request::Allocate { .. }
             | Request::CopyRange { .. }
-            | Request::SetLock { .. } => true,
+            | Request::SetLock { .. }
+            | Request::Store { .. }
+            | Request::Publish { .. } => true,
         }
     }
 
@@ -300,6 +335,8 @@ impl Request {
             Request::Read { size, .. } => *size,
             Request::Open { content_bytes_max, .. } => *content_bytes_max,
             Request::Lookup { also_open, .. } => also_open.map_or(0, |also| also.content_bytes_max),
+            Request::Fetch { content_bytes_max, .. } => *content_bytes_max,
+            Request::HashRange { length, chunk_bytes, .. } => hashes_bytes(*length, *chunk_bytes),
             Request::Forget { .. }
             | Request::GetAttr { .. }
             | Request::SetAttr { .. }
@@ -329,7 +366,9 @@ impl Request {
             | Request::Seek { .. }
             | Request::CopyRange { .. }
             | Request::GetLock { .. }
-            | Request::SetLock { .. } => 0,
+            | Request::SetLock { .. }
+            | Request::Store { .. }
+            | Request::Publish { .. } => 0,
         }
     }
 
@@ -369,6 +408,16 @@ impl Request {
             Request::CopyRange { .. } => "copy_file_range",
             Request::GetLock { .. } => "getlk",
             Request::SetLock { .. } => "setlk",
+            Request::HashRange { .. } => "hash",
+            Request::Fetch { .. } => "fetch",
+            Request::Store { .. } => "store",
+            Request::Publish { .. } => "publish",
         }
     }
+}
+
+/// Bytes of the hashes of a range.
+fn hashes_bytes(length: u64, chunk_bytes: u32) -> u32 {
+    let chunks = length.div_ceil(u64::from(chunk_bytes.max(1)));
+    u32::try_from(chunks.saturating_mul(HASH_BYTES as u64)).unwrap_or(u32::MAX)
 }

@@ -36,6 +36,8 @@ bitflags! {
         const RESUME = 1 << 0;
         /// `Lookup` may open and read in the same step.
         const LOOKUP_OPEN = 1 << 1;
+        /// Whole files and their hashes: `HashRange`, `Fetch`, `Store`, `Publish`.
+        const TRANSFER = 1 << 2;
     }
 }
 

@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         &[
             &["session"],
             &["greeting", "message"],
-            &["attr", "codec"],
+            &["attr", "codec", "hash"],
             &["errno", "id", "name", "version"],
             &["limits"],
         ],
@@ -48,7 +48,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["op"],
             &["handle", "known", "listings", "session_files"],
             &["config", "tree"],
-            &["identity", "lock", "node"],
+            &["group_sync", "identity", "lock", "node"],
             &["options", "peer_uid"],
             &["descriptor", "errno", "export", "sock_diag"],
         ],

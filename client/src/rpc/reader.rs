@@ -110,7 +110,10 @@ impl Rpc {
                 | Reply::Written(_)
                 | Reply::StatFs(_)
                 | Reply::Offset(_)
-                | Reply::Lock(_),
+                | Reply::Lock(_)
+                | Reply::Hashed { .. }
+                | Reply::Fetched { .. }
+                | Reply::Published { .. },
             )
             | Err(_) => {}
         }

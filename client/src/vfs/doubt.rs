@@ -48,7 +48,11 @@ fn places(request: &Request) -> Vec<(Node, &Name)> {
         | Request::MakeDir { parent, name, .. }
         | Request::Unlink { parent, name }
         | Request::RemoveDir { parent, name }
-        | Request::Create { parent, name, .. } => vec![(*parent, name)],
+        | Request::Create { parent, name, .. }
+        | Request::Store { parent, name, .. } => vec![(*parent, name)],
+        Request::Publish { items } => {
+            items.iter().flat_map(|item| [(item.parent, &item.staged), (item.parent, &item.name)]).collect()
+        }
         Request::Link { new_parent, new_name, .. } => vec![(*new_parent, new_name)],
         Request::Rename { parent, name, new_parent, new_name, .. } => {
             vec![(*parent, name), (*new_parent, new_name)]
@@ -77,7 +81,9 @@ fn places(request: &Request) -> Vec<(Node, &Name)> {
         | Request::Seek { .. }
         | Request::CopyRange { .. }
         | Request::GetLock { .. }
-        | Request::SetLock { .. } => Vec::new(),
+        | Request::SetLock { .. }
+        | Request::HashRange { .. }
+        | Request::Fetch { .. } => Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use nearfs_protocol::message::{SeekTarget, WriteSync};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
-use super::{Export, proc_path};
+use super::{Export, proc_path, raw};
 use crate::errno::from_os;
 
 /// Bytes that are copied at a time where the kernel cannot copy by itself.
@@ -225,6 +225,17 @@ impl Export {
     /// Brings an open file or directory to stable storage.
     pub(crate) fn sync(&self, file: impl AsFd, data_only: bool) -> Result<(), Errno> {
         if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }.map_err(from_os)
+    }
+
+    /// Brings the whole file system that an open directory is on to stable storage (syncfs(2)).
+    pub(crate) fn sync_device(&self, directory: impl AsFd) -> Result<(), Errno> {
+        rustix::fs::syncfs(directory).map_err(from_os)
+    }
+
+    /// Waits until what is being written of a file is written, and tells what went wrong with it: what
+    /// [`Export::sync_device`] does not tell of each file.
+    pub(crate) fn await_written(&self, file: impl AsFd) -> Result<(), Errno> {
+        raw::await_written(file).map_err(from_os)
     }
 
     /// Allocates or frees space (fallocate(2)), `mode` being Linux's bits.

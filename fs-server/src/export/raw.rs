@@ -81,6 +81,14 @@ pub(crate) fn truncate(path: &CStr, size: u64) -> Result<(), Errno> {
     checked(i64::from(outcome)).map(|_| ())
 }
 
+/// Waits for writes of a file that are under way, and reports those that failed (sync_file_range(2)).
+pub(crate) fn await_written(file: impl AsFd) -> Result<(), Errno> {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE;
+    // SAFETY: a descriptor and plain numbers.
+    let outcome = unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) };
+    checked(i64::from(outcome)).map(|_| ())
+}
+
 fn checked(outcome: i64) -> Result<i64, Errno> {
     if outcome >= 0 {
         return Ok(outcome);

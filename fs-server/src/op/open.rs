@@ -174,7 +174,7 @@ impl SessionFiles {
     }
 
     /// A file's content, if it is just as long as its attributes said.
-    fn whole_content(
+    pub(super) fn whole_content(
         &self,
         file: &OpenFile,
         size: u64,
@@ -284,7 +284,7 @@ impl SessionFiles {
 }
 
 /// Errors: those of open(2) for what is no regular file; nothing else is ever opened here.
-fn only_regular(kind: FileKind) -> Result<(), Errno> {
+pub(super) fn only_regular(kind: FileKind) -> Result<(), Errno> {
     match kind {
         FileKind::File => Ok(()),
         FileKind::Directory => Err(Errno::EISDIR),

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::Node;
 use nearfs_protocol::message::{RenameMode, Reply};
 use nearfs_protocol::name::Name;
@@ -18,6 +19,17 @@ impl SessionFiles {
         (new_parent, new_name): (Node, &Name),
         mode: RenameMode,
     ) -> Outcome {
+        self.rename_node((parent, name), (new_parent, new_name), mode)?;
+        Ok(Reply::Done.into())
+    }
+
+    /// The same for whoever has more to say.
+    pub(crate) fn rename_node(
+        &self,
+        (parent, name): (Node, &Name),
+        (new_parent, new_name): (Node, &Name),
+        mode: RenameMode,
+    ) -> Result<(), Errno> {
         let (from, to) = (self.reach(parent)?, self.reach(new_parent)?);
         let (c_name, new_c_name) = (c_name(name)?, c_name(new_name)?);
         self.tree.export.rename((from.as_fd(), &c_name), (to.as_fd(), &new_c_name), mode)?;
@@ -26,7 +38,7 @@ impl SessionFiles {
             RenameMode::Replace | RenameMode::NoReplace => {}
             RenameMode::Exchange => self.note_place(&from, parent, name),
         }
-        Ok(Reply::Done.into())
+        Ok(())
     }
 
     /// Remembers under which name a node is found, whichever session knows it. If that fails it is found the longer way.

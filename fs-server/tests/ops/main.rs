@@ -12,4 +12,5 @@ mod names;
 mod nodes;
 mod speed;
 mod support;
+mod transfers;
 mod xattrs;

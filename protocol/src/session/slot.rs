@@ -85,10 +85,13 @@ pub(super) fn remembered(answer: &Answer) -> Answer {
             | Reply::Written(_)
             | Reply::StatFs(_)
             | Reply::Offset(_)
-            | Reply::Lock(_),
+            | Reply::Lock(_)
+            | Reply::Published { .. },
         )
         | Err(_) => answer.clone(),
         // Mutations are not answered by these, which may be large.
-        Ok(Reply::Read { .. } | Reply::Listing { .. }) => Err(Errno::EIO),
+        Ok(Reply::Read { .. } | Reply::Listing { .. } | Reply::Hashed { .. } | Reply::Fetched { .. }) => {
+            Err(Errno::EIO)
+        }
     }
 }

@@ -89,12 +89,11 @@ fn refusal() -> impl Strategy<Value = Refusal> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    prop_oneof![names(), files(), attributes()]
+    prop_oneof![names(), files(), attributes(), transfers()]
 }
 
 /// Requests about names in directories.
 fn names() -> impl Strategy<Value = Request> {
-    let modes = || (word(), word());
     let also_open = option::of(word().prop_map(|content_bytes_max| AlsoOpen { content_bytes_max }));
     let rename = select(vec![RenameMode::Replace, RenameMode::NoReplace, RenameMode::Exchange]);
     prop_oneof![
@@ -182,25 +181,50 @@ fn files() -> impl Strategy<Value = Request> {
         }),
         (fh(), lock()).prop_map(|(fh, lock)| Request::GetLock { fh, lock }),
         (fh(), lock(), flag()).prop_map(|(fh, lock, wait)| Request::SetLock { fh, lock, wait }),
+        (fh(), long(), long(), word()).prop_map(|(fh, offset, length, chunk_bytes)| Request::HashRange {
+            fh,
+            offset,
+            length,
+            chunk_bytes
+        }),
+    ]
+}
+
+/// Requests about whole files.
+fn transfers() -> impl Strategy<Value = Request> {
+    let mode = select(vec![RenameMode::Replace, RenameMode::NoReplace, RenameMode::Exchange]);
+    let item = (node(), name(), name(), mode).prop_map(|(parent, staged, name, mode)| Publication {
+        parent,
+        staged,
+        name,
+        mode,
+    });
+    prop_oneof![
+        (node(), name(), word()).prop_map(|(parent, name, content_bytes_max)| Request::Fetch {
+            parent,
+            name,
+            content_bytes_max
+        }),
+        (node(), name(), modes(), set(), content_hash()).prop_map(
+            |(parent, name, (mode, umask), set, hash)| Request::Store {
+                parent,
+                name,
+                mode,
+                umask,
+                set,
+                hash
+            }
+        ),
+        vec(item, 0..5).prop_map(|items| Request::Publish { items }),
     ]
 }
 
 /// Requests about what is known of a node.
 fn attributes() -> impl Strategy<Value = Request> {
-    let set_time = || prop_oneof![Just(SetTime::Now), time().prop_map(SetTime::At)];
-    let set = (
-        any::<Option<u32>>(),
-        any::<Option<u32>>(),
-        any::<Option<u32>>(),
-        any::<Option<u64>>(),
-        option::of(set_time()),
-        option::of(set_time()),
-    )
-        .prop_map(|(mode, uid, gid, size, atime, mtime)| SetAttr { mode, uid, gid, size, atime, mtime });
     let mode = select(vec![XattrMode::Set, XattrMode::Create, XattrMode::Replace]);
     prop_oneof![
         (node(), option::of(fh())).prop_map(|(node, fh)| Request::GetAttr { node, fh }),
-        (node(), option::of(fh()), set).prop_map(|(node, fh, set)| Request::SetAttr { node, fh, set }),
+        (node(), option::of(fh()), set()).prop_map(|(node, fh, set)| Request::SetAttr { node, fh, set }),
         (node(), any::<u8>()).prop_map(|(node, mask)| Request::Access { node, mask }),
         node().prop_map(|node| Request::StatFs { node }),
         (node(), bytes()).prop_map(|(node, name)| Request::GetXattr { node, name }),
@@ -208,6 +232,19 @@ fn attributes() -> impl Strategy<Value = Request> {
         node().prop_map(|node| Request::ListXattr { node }),
         (node(), bytes()).prop_map(|(node, name)| Request::RemoveXattr { node, name }),
     ]
+}
+
+fn set() -> impl Strategy<Value = SetAttr> {
+    let set_time = || prop_oneof![Just(SetTime::Now), time().prop_map(SetTime::At)];
+    (
+        any::<Option<u32>>(),
+        any::<Option<u32>>(),
+        any::<Option<u32>>(),
+        any::<Option<u64>>(),
+        option::of(set_time()),
+        option::of(set_time()),
+    )
+        .prop_map(|(mode, uid, gid, size, atime, mtime)| SetAttr { mode, uid, gid, size, atime, mtime })
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
@@ -251,6 +288,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         statfs.prop_map(Reply::StatFs),
         long().prop_map(Reply::Offset),
         option::of(lock()).prop_map(Reply::Lock),
+        long().prop_map(|change| Reply::Hashed { change: Change(change) }),
+        (attr(), flag(), content_hash()).prop_map(|(attr, whole, hash)| Reply::Fetched { attr, whole, hash }),
+        vec(option::of(select(Errno::ALL)), 0..6).prop_map(|refusals| Reply::Published { refusals }),
     ]
 }
 
@@ -316,6 +356,10 @@ fn fh() -> impl Strategy<Value = Fh> {
     long().prop_map(Fh)
 }
 
+fn content_hash() -> impl Strategy<Value = ContentHash> {
+    any::<[u8; 32]>().prop_map(ContentHash)
+}
+
 fn token() -> impl Strategy<Value = SessionToken> {
     any::<[u8; 16]>().prop_map(SessionToken)
 }
@@ -334,6 +378,10 @@ fn name() -> impl Strategy<Value = Name> {
 
 fn long() -> impl Strategy<Value = u64> {
     any::<u64>()
+}
+
+fn modes() -> impl Strategy<Value = (u32, u32)> {
+    (word(), word())
 }
 
 fn word() -> impl Strategy<Value = u32> {

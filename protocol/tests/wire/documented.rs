@@ -65,6 +65,10 @@ fn every_limit_is_documented_with_its_value() {
         ("IN_FLIGHT_BYTES_MAX", IN_FLIGHT_BYTES_MAX),
         ("CONNECTIONS_MAX", CONNECTIONS_MAX),
         ("LOCKS_MAX", LOCKS_MAX),
+        ("HASH_BYTES", HASH_BYTES),
+        ("HASHED_BYTES_MAX", HASHED_BYTES_MAX),
+        ("HASHES_MAX", HASHES_MAX),
+        ("PUBLISHED_MAX", PUBLISHED_MAX),
     ];
     let times = [
         ("GREETING_TIME_MAX", vec![GREETING_TIME_MAX]),

@@ -4,9 +4,9 @@ use nearfs_protocol::codec::{DecodeError, FrameKind, Header, decode_control, enc
 use nearfs_protocol::id::{Generation, Node, NodeId, RequestId};
 use nearfs_protocol::limits::{
     BATCH_ITEMS_MAX, CONTROL_BYTES_MAX, GROUPS_MAX, HEADER_BYTES, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX,
-    SYMLINK_BYTES_MAX,
+    PUBLISHED_MAX, SYMLINK_BYTES_MAX,
 };
-use nearfs_protocol::message::{Call, Caller, Request};
+use nearfs_protocol::message::{Call, Caller, Publication, RenameMode, Request};
 use nearfs_protocol::name::Name;
 
 use crate::control::Control;
@@ -85,9 +85,12 @@ fn what_cannot_be_encoded_leaves_nothing_behind() {
 fn the_largest_messages_fit() {
     let name = Name::new(&[b'x'; NAME_BYTES_MAX]).expect("a name");
     let caller = Caller { uid: u32::MAX, gid: u32::MAX, groups: vec![u32::MAX; GROUPS_MAX] };
+    let (staged, mode) = (name.clone(), RenameMode::NoReplace);
+    let publication = Publication { parent: NODE, staged, name: name.clone(), mode };
     let requests = [
         Request::Forget { nodes: vec![(NODE, u64::MAX); BATCH_ITEMS_MAX] },
-        Request::Symlink { parent: NODE, name, target: vec![b'x'; SYMLINK_BYTES_MAX] },
+        Request::Symlink { parent: NODE, name: name.clone(), target: vec![b'x'; SYMLINK_BYTES_MAX] },
+        Request::Publish { items: vec![publication; PUBLISHED_MAX] },
     ];
     for request in requests {
         let control = Control::Call(Call { caller: caller.clone(), request });

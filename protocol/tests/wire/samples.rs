@@ -11,6 +11,8 @@ use nearfs_protocol::version::{Features, VersionRange};
 
 use crate::control::{Control, EMPTY_KINDS};
 
+const HASH: ContentHash = ContentHash(*b"0123456789abcdef0123456789abcdef");
+
 pub(crate) struct Sample {
     pub(crate) id: RequestId,
     pub(crate) control: Control,
@@ -35,6 +37,9 @@ fn sample(control: Control) -> Sample {
     let payload_bytes = match &control {
         Control::Call(Call { request: Request::Write { .. }, .. }) => 4096,
         Control::Call(Call { request: Request::SetXattr { .. }, .. }) => 5,
+        Control::Call(Call { request: Request::Store { .. }, .. }) => 4096,
+        Control::Answer(Ok(Reply::Hashed { .. })) => 256,
+        Control::Answer(Ok(Reply::Fetched { .. })) => 4096,
         Control::Answer(Ok(Reply::Read { .. })) => 1 << 20,
         _ => 0,
     };
@@ -104,6 +109,8 @@ fn requests() -> Vec<Request> {
     let rename =
         |mode| Request::Rename { parent, name: name("a"), new_parent: parent, new_name: name("b"), mode };
     let set_xattr = |mode| Request::SetXattr { node, name: b"user.a".to_vec(), mode };
+    let (staged, mode) = (name("s"), RenameMode::NoReplace);
+    let publication = Publication { parent, staged, name: name("a"), mode };
     let write = |at, sync| Request::Write { fh, at, sync };
     vec![
         Request::Lookup { parent, name: name("a"), also_open: None },
@@ -148,6 +155,10 @@ fn requests() -> Vec<Request> {
         Request::GetLock { fh, lock: lock(LockKind::Read, LockStyle::Posix) },
         Request::SetLock { fh, lock: lock(LockKind::Write, LockStyle::Flock), wait: true },
         Request::SetLock { fh, lock: lock(LockKind::Unlock, LockStyle::Posix), wait: false },
+        Request::HashRange { fh, offset: 1 << 20, length: 8 << 20, chunk_bytes: 1 << 20 },
+        Request::Fetch { parent, name: name("a"), content_bytes_max: 65_536 },
+        Request::Store { parent, name: name("s"), mode: 0o666, umask: 0o022, set, hash: HASH },
+        Request::Publish { items: vec![publication] },
     ]
 }
 
@@ -187,6 +198,9 @@ fn replies() -> Vec<Reply> {
         Reply::Offset(1 << 33),
         Reply::Lock(None),
         Reply::Lock(Some(lock)),
+        Reply::Hashed { change: Change(12) },
+        Reply::Fetched { attr: file, whole: true, hash: HASH },
+        Reply::Published { refusals: vec![None, Some(Errno::EEXIST)] },
     ];
     replies.extend(kinds.map(|kind| Reply::Attr(attr(kind))));
     replies
