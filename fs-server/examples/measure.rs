@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     let parent = client.root;
     let name = Name::new(b"measured")?;
     let create = Request::Create { parent, name: name.clone(), mode: 0o600, umask: 0, flags: 2 };
-    let Reply::Opened { fh, .. } = client.ask(create, &[])? else { bail!("not opened") };
+    let Reply::Created { fh, .. } = client.ask(create, &[])? else { bail!("not opened") };
     fill(&mut client, fh)?;
 
     let attr = |_| Request::GetAttr { node: parent, fh: None };

@@ -10,6 +10,7 @@ mod name;
 mod raw;
 mod set_attr;
 mod stat;
+mod witness;
 mod xattr;
 
 use std::ffi::{CStr, CString};
@@ -18,18 +19,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::NodeId;
+use nearfs_protocol::id::{Node, NodeId};
 use nearfs_protocol::name::Name;
 use rustix::fs::{Mode, OFlags, ResolveFlags, StatxFlags};
 
 use crate::errno::from_os;
 pub(crate) use device::DeviceNumber;
 use device::{Device, Devices};
+use witness::Witness;
 
 pub(crate) use file::{Opening, Patience, Spread};
 pub(crate) use listing::Listed;
 pub(crate) use raw::FileHandle;
 pub(crate) use set_attr::Reached;
+pub(crate) use witness::Seen;
 pub(crate) use xattr::{XattrName, XattrRights};
 
 /// For looking only; a symlink is opened itself.
@@ -41,6 +44,8 @@ pub(crate) struct Export {
     devices: Devices,
     /// The root opened for reading, which opening by handle asks for; only if the process may do that at all.
     by_handle: Option<OwnedFd>,
+    /// Sees whether somebody else changes a directory at the same time.
+    pub(crate) witness: Witness,
 }
 
 /// Why a directory cannot be served.
@@ -77,7 +82,7 @@ impl Export {
         let devices =
             Devices::new((stat.stx_dev_major, stat.stx_dev_minor), root.as_fd()).map_err(refused)?;
         let by_handle = mount_for_handles(root.as_fd());
-        Ok(Export { root, devices, by_handle })
+        Ok(Export { root, devices, by_handle, witness: Witness::new() })
     }
 
     /// Walks down from the root, a directory at a time.
@@ -106,6 +111,11 @@ impl Export {
     /// Opens a name for looking.
     pub(crate) fn open_path(&self, directory: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(directory, name, LOOK, Mode::empty()).map_err(from_os)
+    }
+
+    /// Watches a directory's names from here on, if the system lets it; the thread's identity needs the right to read it.
+    pub(crate) fn watch(&self, directory: BorrowedFd<'_>, node: Node) -> Option<Seen> {
+        self.witness.watch(node, &proc_path(directory))
     }
 
     /// What finds the node again without a name, if the process may use it.

@@ -4,6 +4,7 @@ mod attr;
 mod content;
 mod copy;
 mod dir;
+mod dir_change;
 mod lock;
 mod lookup;
 mod make;

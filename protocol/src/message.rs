@@ -56,30 +56,30 @@ pub enum Request {
     Access { node: Node, mask: u8 },
     /// Reads a symlink's target. Answered by `Done` with the target as payload.
     ReadLink { node: Node },
-    /// Makes a symlink. Mutation. Answered by `Entry`.
+    /// Makes a symlink. Mutation. Answered by `Made`.
     Symlink {
         parent: Node,
         name: Name,
         #[serde(with = "serde_bytes")]
         target: Vec<u8>,
     },
-    /// Gives a node another name. Mutation. Answered by `Entry`.
+    /// Gives a node another name. Mutation. Answered by `Made`.
     Link { node: Node, new_parent: Node, new_name: Name },
-    /// Makes a regular file, fifo, socket or device (mknod(2)): `mode` with type bits. Mutation. Answered by `Entry`.
+    /// Makes a regular file, fifo, socket or device (mknod(2)): `mode` with type bits. Mutation. Answered by `Made`.
     MakeNode { parent: Node, name: Name, mode: u32, umask: u32, rdev: u64 },
-    /// Makes a directory. Mutation. Answered by `Entry`.
+    /// Makes a directory. Mutation. Answered by `Made`.
     MakeDir { parent: Node, name: Name, mode: u32, umask: u32 },
-    /// Removes a name that is no directory. Mutation. Answered by `Done`.
+    /// Removes a name that is no directory. Mutation. Answered by `Removed`.
     Unlink { parent: Node, name: Name },
-    /// Removes an empty directory. Mutation. Answered by `Done`.
+    /// Removes an empty directory. Mutation. Answered by `Removed`.
     RemoveDir { parent: Node, name: Name },
-    /// Renames (renameat2(2)). Mutation. Answered by `Done`.
+    /// Renames (renameat2(2)). Mutation. Answered by `Renamed`.
     Rename { parent: Node, name: Name, new_parent: Node, new_name: Name, mode: RenameMode },
     /// Opens a regular file. `flags` are Linux's `O_*` less those the client's kernel carries out itself
     /// (`O_CREAT`, `O_EXCL`, `O_NOFOLLOW`, `O_CLOEXEC`). Mutation. Answered by `Opened`, with the whole content as payload
     /// if it has at most `content_bytes_max` bytes and is opened for reading.
     Open { node: Node, flags: u32, content_bytes_max: u32 },
-    /// Creates if missing and opens. Mutation. Answered by `Opened`.
+    /// Creates if missing and opens. Mutation. Answered by `Created`.
     Create { parent: Node, name: Name, mode: u32, umask: u32, flags: u32 },
     /// Creates a file without a name and opens it (`O_TMPFILE`). Mutation. Answered by `Opened`.
     CreateUnnamed { parent: Node, mode: u32, umask: u32, flags: u32 },
@@ -234,8 +234,8 @@ pub enum Reply {
     /// Attributes after a change, and the counter before it: what the client cached with it is still right but for
     /// what it changed itself.
     Changed { before: Change, attr: Attr },
-    /// An open file. One that was asked for by name carries a lookup count; `created` if it was made by this, and so has
-    /// no extended attribute but those that its directory gives; `whole` if the payload is its whole content.
+    /// An open file. One without a name carries a lookup count; `created` if it was made by this, and so has no extended
+    /// attribute but those that its directory gives; `whole` if the payload is its whole content.
     Opened { fh: Fh, attr: Attr, created: bool, whole: bool },
     /// Bytes as payload. `change` was read before them.
     Read { change: Change },
@@ -262,6 +262,26 @@ pub enum Reply {
     Fetched { attr: Attr, whole: bool, hash: ContentHash },
     /// What became of each item, in their order: none, or why it does not have its name.
     Published { refusals: Vec<Option<Errno>> },
+    /// A name was made: its node, with a lookup count, and its directory.
+    Made { attr: Attr, parent: Box<DirChange> },
+    /// A file was opened by name, and comes with a lookup count; `created` as in `Opened`. Its directory did not change
+    /// if it was there already.
+    Created { fh: Fh, attr: Attr, created: bool, parent: Box<DirChange> },
+    /// A name was removed: its directory.
+    Removed { parent: Box<DirChange> },
+    /// A name was moved: what it leads to, unless others moved it on already; the directory that it was in, and the one
+    /// that it is in if that is another.
+    Renamed { moved: Option<Attr>, from: Box<DirChange>, to: Option<Box<DirChange>> },
+}
+
+/// A directory after a change of the names in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirChange {
+    /// The counter before, if this change alone is what became of the names since then, else [`Change::UNSURE`]: what the
+    /// client knew with it is still right but for what it changed itself.
+    pub before: Change,
+    /// The directory's attributes after.
+    pub attr: Attr,
 }
 
 /// The outcome of a write or a copy.

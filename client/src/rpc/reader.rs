@@ -83,15 +83,20 @@ impl Rpc {
     }
 
     /// The answer to a request that was given up: what it brings is given back, or the server would keep it until
-    /// the session ends. Only a file that was asked for by name comes with a lookup count.
+    /// the session ends. A file that was opened by its node comes without a lookup count.
     fn unwanted(self: &Arc<Self>, asked: Option<&Request>, answer: Answer) {
         match answer {
             Ok(Reply::Opened { fh, attr, .. }) => {
-                if matches!(asked, Some(Request::Create { .. } | Request::CreateUnnamed { .. })) {
+                if matches!(asked, Some(Request::CreateUnnamed { .. })) {
                     self.batch_forget(attr.node, 1);
                 }
                 self.give_back(fh);
             }
+            Ok(Reply::Created { fh, attr, .. }) => {
+                self.batch_forget(attr.node, 1);
+                self.give_back(fh);
+            }
+            Ok(Reply::Made { attr, .. }) => self.batch_forget(attr.node, 1),
             Ok(Reply::Entry { attr, fh, .. }) => {
                 self.batch_forget(attr.node, 1);
                 fh.into_iter().for_each(|fh| self.give_back(fh));
@@ -113,7 +118,9 @@ impl Rpc {
                 | Reply::Lock(_)
                 | Reply::Hashed { .. }
                 | Reply::Fetched { .. }
-                | Reply::Published { .. },
+                | Reply::Published { .. }
+                | Reply::Removed { .. }
+                | Reply::Renamed { .. },
             )
             | Err(_) => {}
         }

@@ -194,7 +194,7 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, parent, request, move |outcome| {
-            let made = entry_reply(outcome).map(|attr| vfs.made(token, (parent, &name), attr));
+            let made = made_reply(outcome).map(|attr| vfs.made(token, (parent, &name), attr));
             if made.is_err() {
                 vfs.cache.name_changed(parent, &name);
             }
@@ -263,6 +263,14 @@ impl Vfs {
 fn entry_reply(outcome: Outcome) -> Result<Attr, Errno> {
     match outcome?.0 {
         Reply::Entry { attr, .. } => Ok(attr),
+        other => Err(super::unexpected(&other)),
+    }
+}
+
+/// The attributes of what was made.
+fn made_reply(outcome: Outcome) -> Result<Attr, Errno> {
+    match outcome?.0 {
+        Reply::Made { attr, .. } => Ok(attr),
         other => Err(super::unexpected(&other)),
     }
 }

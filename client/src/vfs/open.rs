@@ -77,7 +77,7 @@ impl Vfs {
         let request = Request::Create { parent, name: name.clone(), mode, umask, flags: flags as u32 };
         self.call(caller, parent, request, move |outcome| {
             let created = match outcome {
-                Ok((Reply::Opened { fh, attr, created, .. }, _)) => {
+                Ok((Reply::Created { fh, attr, created, .. }, _)) => {
                     let entry = vfs.made(token, (parent, &name), attr);
                     if created {
                         // The kernel is about to ask, before the first write.

@@ -11,7 +11,8 @@ use nearfs_protocol::message::{Reply, Request, Written};
 
 use crate::scripted::{ME, Peer, ask, read, write};
 use crate::values::{
-    AFTER_TRUST, ROOT, content, directory, entry, file, look_up, name, node, open, with_open_file,
+    AFTER_TRUST, ROOT, content, directory, entry, file, look_up, made, name, node, open, removed, renamed,
+    with_open_file,
 };
 
 fn short_trust() -> VfsConfig {
@@ -78,11 +79,11 @@ fn nothing_is_trusted_longer_than_a_second_whatever_is_configured() {
 fn what_i_did_myself_i_know() {
     let (peer, vfs) = Peer::with_client();
     let pending = ask(|done| vfs.mkdir(ME, 1, b"d", 0o755, 0, done));
-    peer.call().reply(entry(directory(8, 1)));
+    peer.call().reply(made(directory(8, 1)));
     pending.get().unwrap();
     assert!(matches!(ask(|done| vfs.lookup(ME, 1, b"d", done)).get().unwrap(), Lookup::Found(_)));
     let pending = ask(|done| vfs.rmdir(ME, 1, b"d", done));
-    peer.call().reply(Reply::Done);
+    peer.call().reply(removed());
     pending.get().unwrap();
     assert!(matches!(ask(|done| vfs.lookup(ME, 1, b"d", done)).get().unwrap(), Lookup::Absent { .. }));
 
@@ -102,7 +103,7 @@ fn a_renamed_file_is_known_by_neither_name_for_sure() {
     look_up(&peer, &vfs, "from", file(7, 10, 1));
     look_up(&peer, &vfs, "to", file(8, 10, 1));
     let pending = ask(|done| vfs.rename(ME, 1, b"from", 1, b"to", 0, done));
-    peer.call().reply(Reply::Done);
+    peer.call().reply(renamed(file(7, 10, 2)));
     pending.get().unwrap();
     assert!(matches!(ask(|done| vfs.lookup(ME, 1, b"from", done)).get().unwrap(), Lookup::Absent { .. }));
     let pending = ask(|done| vfs.lookup(ME, 1, b"to", done));

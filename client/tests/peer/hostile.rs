@@ -11,7 +11,7 @@ use nearfs_protocol::id::{Change, Fh, Node, NodeId, RequestId};
 use nearfs_protocol::message::{Answer, Reply, Request, Written};
 
 use crate::scripted::{Asked, ME, PATIENCE, Peer, ask, list, read, write};
-use crate::values::{content, directory, entry, file, listed, look_up, with_open_file};
+use crate::values::{content, directory, file, listed, look_up, made, with_open_file};
 
 #[track_caller]
 fn await_hellos(peer: &Peer, count: usize) {
@@ -315,7 +315,7 @@ fn a_flood_that_is_not_read_back_ends_the_connection() {
 fn directories_that_are_files_are_passed_on_as_they_are() {
     let (peer, vfs) = Peer::with_client();
     let pending = ask(|done| vfs.mkdir(ME, 1, b"d", 0o755, 0, done));
-    peer.call().reply(entry(file(8, 0, 1)));
+    peer.call().reply(made(file(8, 0, 1)));
     assert_eq!(pending.get().unwrap().attr.kind, FileKind::File);
     look_up(&peer, &vfs, "e", directory(9, 1));
 }

@@ -12,7 +12,7 @@ use nearfs_protocol::message::{
 
 use crate::scripted::{Asked, Done, ME, Peer, ask, list, write};
 use crate::values::{
-    ROOT, directory, entry, file, listed, look_up, name, node, open, opened, with_open_file,
+    ROOT, created, directory, file, listed, look_up, made, name, node, open, removed, renamed, with_open_file,
 };
 
 /// Begins an operation, finds exactly this request at the server, answers it, and returns what came of it.
@@ -36,29 +36,29 @@ fn done(asked: &Asked) {
 fn names_are_made_with_one_request_each() {
     let (peer, vfs) = Peer::with_client();
     let (parent, attr) = (ROOT, file(7, 0, 1));
-    let made = |asked: &Asked| asked.reply(entry(attr));
+    let as_file = |asked: &Asked| asked.reply(made(attr));
 
     let request = Request::MakeDir { parent, name: name("d"), mode: 0o750, umask: 0o22 };
     let dir = directory(8, 1);
-    let as_dir = |asked: &Asked| asked.reply(entry(dir));
+    let as_dir = |asked: &Asked| asked.reply(made(dir));
     let found = exchange(&peer, request, as_dir, |done| vfs.mkdir(ME, 1, b"d", 0o750, 0o22, done)).unwrap();
     assert_eq!((found.ino, found.attr, found.generation), (8, dir, 1));
 
     let rdev = libc::makedev(1, 3);
     let request = Request::MakeNode { parent, name: name("n"), mode: 0o20644, umask: 0, rdev };
-    exchange(&peer, request, made, |done| vfs.mknod(ME, 1, b"n", 0o20644, 0, 0x103, done)).unwrap();
+    exchange(&peer, request, as_file, |done| vfs.mknod(ME, 1, b"n", 0o20644, 0, 0x103, done)).unwrap();
 
     let request = Request::Symlink { parent, name: name("s"), target: b"../x".to_vec() };
-    exchange(&peer, request, made, |done| vfs.symlink(ME, 1, b"s", b"../x", done)).unwrap();
+    exchange(&peer, request, as_file, |done| vfs.symlink(ME, 1, b"s", b"../x", done)).unwrap();
 
     let request = Request::Link { node: attr.node, new_parent: dir.node, new_name: name("l") };
-    exchange(&peer, request, made, |done| vfs.link(ME, 7, 8, b"l", done)).unwrap();
+    exchange(&peer, request, as_file, |done| vfs.link(ME, 7, 8, b"l", done)).unwrap();
 
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
     let request = Request::Create { parent, name: name("c"), mode: 0o600, umask: 0o77, flags: flags as u32 };
-    let created = |asked: &Asked| asked.reply(opened(500, file(9, 0, 1)));
+    let as_open = |asked: &Asked| asked.reply(created(500, file(9, 0, 1)));
     let (found, opened) =
-        exchange(&peer, request, created, |done| vfs.create(ME, 1, b"c", 0o600, 0o77, flags, done)).unwrap();
+        exchange(&peer, request, as_open, |done| vfs.create(ME, 1, b"c", 0o600, 0o77, flags, done)).unwrap();
     assert_eq!((found.ino, opened.direct_io), (9, false));
     peer.expect_nothing(&vfs);
 }
@@ -67,10 +67,12 @@ fn names_are_made_with_one_request_each() {
 fn names_are_moved_and_removed_with_one_request_each() {
     let (peer, vfs) = Peer::with_client();
     let parent = ROOT;
+    let gone = |asked: &Asked| asked.reply(removed());
+    let moved = |asked: &Asked| asked.reply(renamed(file(7, 0, 2)));
     let request = Request::Unlink { parent, name: name("a") };
-    exchange(&peer, request, done, |done| vfs.unlink(ME, 1, b"a", done)).unwrap();
+    exchange(&peer, request, gone, |done| vfs.unlink(ME, 1, b"a", done)).unwrap();
     let request = Request::RemoveDir { parent, name: name("d") };
-    exchange(&peer, request, done, |done| vfs.rmdir(ME, 1, b"d", done)).unwrap();
+    exchange(&peer, request, gone, |done| vfs.rmdir(ME, 1, b"d", done)).unwrap();
     for (flags, mode) in [
         (0, RenameMode::Replace),
         (libc::RENAME_NOREPLACE, RenameMode::NoReplace),
@@ -78,7 +80,7 @@ fn names_are_moved_and_removed_with_one_request_each() {
     ] {
         let request =
             Request::Rename { parent, name: name("a"), new_parent: parent, new_name: name("b"), mode };
-        exchange(&peer, request, done, |done| vfs.rename(ME, 1, b"a", 1, b"b", flags, done)).unwrap();
+        exchange(&peer, request, moved, |done| vfs.rename(ME, 1, b"a", 1, b"b", flags, done)).unwrap();
     }
     let whiteout = ask(|done| vfs.rename(ME, 1, b"a", 1, b"b", libc::RENAME_WHITEOUT, done));
     assert_eq!(whiteout.get(), Err(Errno::EINVAL));
@@ -433,7 +435,7 @@ fn what_changed_since_it_was_fetched_is_fetched_again() {
     assert_eq!(listed_sizes(&peer, &vfs, true, change, Some(anew)), [Some(9), Some(1)]);
     let remove = || {
         let pending = ask(|done| vfs.unlink(ME, 1, b"b", done));
-        peer.call().reply(Reply::Done);
+        peer.call().reply(removed());
         pending.get().unwrap();
     };
     let anew = vec![listed("a", 11, file(7, 9, 2))];

@@ -11,7 +11,7 @@ use nearfs_protocol::id::{BootEpoch, Change, SessionToken};
 use nearfs_protocol::message::{Reply, Request, Written};
 
 use crate::scripted::{Heard, ME, PATIENCE, Peer, ask, write};
-use crate::values::{directory, entry, file, welcome, with_open_file};
+use crate::values::{directory, file, made, welcome, with_open_file};
 
 fn await_connected(vfs: &Arc<Vfs>) {
     let begun = Instant::now();
@@ -29,7 +29,7 @@ fn what_was_not_answered_is_sent_again_with_its_id() {
     peer.cut();
     let second = peer.call();
     assert_eq!((second.id, &second.request), (first.id, &first.request));
-    second.reply(entry(directory(8, 1)));
+    second.reply(made(directory(8, 1)));
     assert_eq!(pending.get().unwrap().ino, 8);
     let wish = peer.hellos().pop().unwrap().session;
     assert_eq!(wish, SessionWish::Resume { session: welcome().session, token: SessionToken([7; 16]) });

@@ -10,7 +10,7 @@ use nearfs_protocol::id::{Change, Fh, Node};
 use nearfs_protocol::message::{Reply, Request};
 
 use crate::scripted::{Asked, Done, Heard, ME, Peer, ask};
-use crate::values::{entry, file, listed, node, opened};
+use crate::values::{created, entry, file, listed, node};
 
 const TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -54,7 +54,7 @@ fn take_back(asked: &Asked, returned: &mut Returned) {
 #[test]
 fn a_created_file_is_closed_and_forgotten() {
     let create = |vfs: &Arc<Vfs>, done| vfs.create(ME, 1, b"new", 0o644, 0, libc::O_RDWR, done);
-    let returned = answered_too_late(create, opened(777, file(7, 0, 1)), 2);
+    let returned = answered_too_late(create, created(777, file(7, 0, 1)), 2);
     assert_eq!(returned, Returned { nodes: vec![(node(7), 1)], files: vec![Fh(777)] });
 }
 

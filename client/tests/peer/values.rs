@@ -8,7 +8,7 @@ use nearfs_client::vfs::types::Lookup;
 use nearfs_protocol::attr::{Attr, DirEntry, FileKind, Time};
 use nearfs_protocol::greeting::{GrantedLimits, Identity, Welcome};
 use nearfs_protocol::id::{BootEpoch, BootId, Change, Fh, Generation, Node, NodeId, SessionId, SessionToken};
-use nearfs_protocol::message::{Reply, Request};
+use nearfs_protocol::message::{DirChange, Reply, Request};
 use nearfs_protocol::name::Name;
 use nearfs_protocol::version::{Features, SPOKEN};
 
@@ -51,6 +51,27 @@ pub(crate) fn directory(id: u64, change: u64) -> Attr {
 
 pub(crate) fn entry(attr: Attr) -> Reply {
     Reply::Entry { attr, fh: None, whole: false }
+}
+
+/// The root after a change of names in it, of which the server cannot say whether it was the only one.
+pub(crate) fn root_changed() -> Box<DirChange> {
+    Box::new(DirChange { before: Change::UNSURE, attr: directory(100, 2) })
+}
+
+pub(crate) fn made(attr: Attr) -> Reply {
+    Reply::Made { attr, parent: root_changed() }
+}
+
+pub(crate) fn created(fh: u64, attr: Attr) -> Reply {
+    Reply::Created { fh: Fh(fh), attr, created: true, parent: root_changed() }
+}
+
+pub(crate) fn removed() -> Reply {
+    Reply::Removed { parent: root_changed() }
+}
+
+pub(crate) fn renamed(moved: Attr) -> Reply {
+    Reply::Renamed { moved: Some(moved), from: root_changed(), to: None }
 }
 
 pub(crate) fn opened(fh: u64, attr: Attr) -> Reply {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::RenameMode;
+use nearfs_protocol::name::Name;
 use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, RenameFlags};
 
 use super::{Export, proc_path};
@@ -66,6 +67,15 @@ impl Export {
     /// Removes an empty directory.
     pub(crate) fn remove_dir(&self, parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
         rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(from_os)
+    }
+
+    /// Waits for whoever is changing a name of a directory at this moment. `name` is any name in it.
+    ///
+    /// Changes of names hold the directory's lock until all that shows them is done, and so does every unlink(2),
+    /// even this one, which has no effect: what ends in a slash is a directory or nothing, and neither is unlinked.
+    pub(crate) fn wait_for_changes_of_names(&self, parent: impl AsFd, name: &Name) {
+        let no_file = [name.as_bytes(), b"/"].concat();
+        let _ = rustix::fs::unlinkat(parent, no_file, AtFlags::empty());
     }
 
     /// Renames (renameat2(2)).

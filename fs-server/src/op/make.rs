@@ -49,31 +49,43 @@ impl SessionFiles {
 
     pub(crate) fn link(&self, node: Node, new_parent: Node, new_name: &Name) -> Outcome {
         let (at, directory) = (self.reach(node)?, self.reach(new_parent)?);
+        let changing = self.changing_name((new_parent, new_name), &directory)?;
         self.tree.export.link(at.as_fd(), &directory, &c_name(new_name)?)?;
         let attr = self.tree.export.attr(&at)?;
         self.count(&attr, named(new_parent, new_name));
-        Ok(Reply::Entry { attr, fh: None, whole: false }.into())
+        Ok(Reply::Made { attr, parent: changing.done(1)? }.into())
     }
 
     pub(crate) fn unlink(&self, parent: Node, name: &Name) -> Outcome {
-        self.tree.export.unlink(&self.reach(parent)?, &c_name(name)?)?;
-        Ok(Reply::Done.into())
+        self.remove(parent, name, |directory, name| self.tree.export.unlink(directory, name))
     }
 
     pub(crate) fn remove_dir(&self, parent: Node, name: &Name) -> Outcome {
-        self.tree.export.remove_dir(&self.reach(parent)?, &c_name(name)?)?;
-        Ok(Reply::Done.into())
+        self.remove(parent, name, |directory, name| self.tree.export.remove_dir(directory, name))
+    }
+
+    fn remove(
+        &self,
+        parent: Node,
+        name: &Name,
+        remove: impl FnOnce(&At, &CStr) -> Result<(), Errno>,
+    ) -> Outcome {
+        let directory = self.reach(parent)?;
+        let changing = self.changing_name((parent, name), &directory)?;
+        remove(&directory, &c_name(name)?)?;
+        Ok(Reply::Removed { parent: changing.done(1)? }.into())
     }
 
     /// Makes a name and answers with what it leads to.
     fn make(&self, parent: Node, name: &Name, make: impl FnOnce(&At, &CStr) -> Result<(), Errno>) -> Outcome {
         let directory = self.reach(parent)?;
         let c_name = c_name(name)?;
+        let changing = self.changing_name((parent, name), &directory)?;
         make(&directory, &c_name)?;
         let fd = self.tree.export.open_path(&directory, &c_name)?;
         let attr = self.tree.export.attr(&fd)?;
         self.count(&attr, named(parent, name));
         self.tree.hold(attr.node, fd);
-        Ok(Reply::Entry { attr, fh: None, whole: false }.into())
+        Ok(Reply::Made { attr, parent: changing.done(1)? }.into())
     }
 }

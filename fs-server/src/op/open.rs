@@ -71,22 +71,25 @@ impl SessionFiles {
         identity::set_umask(umask)?;
         for _ in 0..CREATE_TRIES {
             let slot = self.slot()?;
-            let (opened, reply): (_, fn(_, _, _) -> _) =
-                match self.tree.export.create(&directory, &c_name, mode, opening) {
-                    Ok(fd) => {
-                        let attr = self.tree.export.attr(&fd)?;
-                        (Opened::new(fd, attr, opening, slot), created_reply)
+            let changing = self.changing_name((parent, name), &directory)?;
+            let (opened, created) = match self.tree.export.create(&directory, &c_name, mode, opening) {
+                Ok(fd) => {
+                    let attr = self.tree.export.attr(&fd)?;
+                    (Opened::new(fd, attr, opening, slot), true)
+                }
+                Err(Errno::EEXIST) if flags & libc::O_EXCL as u32 == 0 => {
+                    match self.open_existing((directory.as_fd(), &c_name), &place, opening, pace) {
+                        Err(Stop::Refused(Errno::ENOENT)) => continue,
+                        opened => (opened?, false),
                     }
-                    Err(Errno::EEXIST) if flags & libc::O_EXCL as u32 == 0 => {
-                        match self.open_existing((directory.as_fd(), &c_name), &place, opening, pace) {
-                            Err(Stop::Refused(Errno::ENOENT)) => continue,
-                            opened => (opened?, opened_reply),
-                        }
-                    }
-                    Err(errno) => return Err(errno.into()),
-                };
-            self.count(&opened.attr, place);
-            return self.answer_opened(opened, 0, reply);
+                }
+                Err(errno) => return Err(errno.into()),
+            };
+            let parent = changing.done(u64::from(created))?;
+            let Opened { file, attr } = opened;
+            self.count(&attr, place);
+            let fh = self.files.insert(Arc::new(file));
+            return Ok(Reply::Created { fh, attr, created, parent }.into());
         }
         Err(Errno::EAGAIN.into())
     }

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod content;
+mod dir_changes;
 mod directories;
 mod escape;
 mod identities;

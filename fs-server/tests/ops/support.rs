@@ -211,14 +211,14 @@ impl Client {
 
 pub(crate) fn entry(reply: Result<Reply, Errno>) -> Result<Attr, Errno> {
     match reply? {
-        Reply::Entry { attr, .. } => Ok(attr),
+        Reply::Entry { attr, .. } | Reply::Made { attr, .. } => Ok(attr),
         other => panic!("{other:?}"),
     }
 }
 
 pub(crate) fn opened(reply: Result<Reply, Errno>) -> Result<(Fh, Attr), Errno> {
     match reply? {
-        Reply::Opened { fh, attr, .. } => Ok((fh, attr)),
+        Reply::Opened { fh, attr, .. } | Reply::Created { fh, attr, .. } => Ok((fh, attr)),
         other => panic!("{other:?}"),
     }
 }

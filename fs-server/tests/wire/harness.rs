@@ -235,7 +235,7 @@ impl Client {
         let request =
             Request::Create { parent: self.root(), name: name(text), mode: 0o644, umask: 0, flags: 2 };
         match self.ask(&request, b"").0 {
-            Ok(Reply::Opened { fh, .. }) => fh,
+            Ok(Reply::Created { fh, .. }) => fh,
             other => panic!("created as {other:?}"),
         }
     }

@@ -29,7 +29,7 @@ fn a_mutation_that_is_sent_again_is_answered_again_and_not_repeated() {
     client.send_raw(&bytes);
     let answer = client.receive().unwrap();
     assert_eq!(answer.id, id);
-    assert!(matches!(answer.answer(), Ok(Reply::Entry { .. })), "{:?}", answer.answer());
+    assert!(matches!(answer.answer(), Ok(Reply::Made { .. })), "{:?}", answer.answer());
     // Under another id it is another request.
     client.send_raw(&call_frame(RequestId::new(0, 2), &make_dir(client.root(), "once"), b""));
     assert_eq!(client.receive().unwrap().answer(), Err(Errno::EEXIST));

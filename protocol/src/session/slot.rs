@@ -86,7 +86,11 @@ pub(super) fn remembered(answer: &Answer) -> Answer {
             | Reply::StatFs(_)
             | Reply::Offset(_)
             | Reply::Lock(_)
-            | Reply::Published { .. },
+            | Reply::Published { .. }
+            | Reply::Made { .. }
+            | Reply::Created { .. }
+            | Reply::Removed { .. }
+            | Reply::Renamed { .. },
         )
         | Err(_) => answer.clone(),
         // Mutations are not answered by these, which may be large.

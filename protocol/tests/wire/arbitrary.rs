@@ -291,7 +291,21 @@ fn reply() -> impl Strategy<Value = Reply> {
         long().prop_map(|change| Reply::Hashed { change: Change(change) }),
         (attr(), flag(), content_hash()).prop_map(|(attr, whole, hash)| Reply::Fetched { attr, whole, hash }),
         vec(option::of(select(Errno::ALL)), 0..6).prop_map(|refusals| Reply::Published { refusals }),
+        (attr(), dir_change()).prop_map(|(attr, parent)| Reply::Made { attr, parent }),
+        (fh(), attr(), flag(), dir_change()).prop_map(|(fh, attr, created, parent)| Reply::Created {
+            fh,
+            attr,
+            created,
+            parent
+        }),
+        dir_change().prop_map(|parent| Reply::Removed { parent }),
+        (option::of(attr()), dir_change(), option::of(dir_change()))
+            .prop_map(|(moved, from, to)| Reply::Renamed { moved, from, to }),
     ]
+}
+
+fn dir_change() -> impl Strategy<Value = Box<DirChange>> {
+    (long(), attr()).prop_map(|(before, attr)| Box::new(DirChange { before: Change(before), attr }))
 }
 
 fn attr() -> impl Strategy<Value = Attr> {

@@ -185,6 +185,7 @@ fn replies() -> Vec<Reply> {
         name_bytes_max: 255,
     };
     let lock = Lock { start: 0, end: 9, kind: LockKind::Write, style: LockStyle::Posix, owner: 6, pid: 78 };
+    let parent = || Box::new(DirChange { before: Change(11), attr: attr(FileKind::Directory) });
     let mut replies = vec![
         Reply::Done,
         Reply::Entry { attr: file, fh: Some(Fh(0x0f)), whole: true },
@@ -201,6 +202,11 @@ fn replies() -> Vec<Reply> {
         Reply::Hashed { change: Change(12) },
         Reply::Fetched { attr: file, whole: true, hash: HASH },
         Reply::Published { refusals: vec![None, Some(Errno::EEXIST)] },
+        Reply::Made { attr: file, parent: parent() },
+        Reply::Created { fh: Fh(0x0f), attr: file, created: true, parent: parent() },
+        Reply::Removed { parent: parent() },
+        Reply::Renamed { moved: Some(file), from: parent(), to: Some(parent()) },
+        Reply::Renamed { moved: None, from: parent(), to: None },
     ];
     replies.extend(kinds.map(|kind| Reply::Attr(attr(kind))));
     replies
