@@ -9,8 +9,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nearfs_fs_server::options::ServeOptions;
-use nearfs_fuse_client::options::{MountOptions, MountProgramOptions, StatusOptions, UmountOptions};
-use nearfs_fuse_client::{mount, status_command, umount, usage};
+use nearfs_fuse_client::options::{
+    DoctorOptions, MountOptions, MountProgramOptions, StatusOptions, UmountOptions,
+};
+use nearfs_fuse_client::{doctor, mount, status_command, umount, usage};
 
 /// A directory on another machine, as if it were here
 ///
@@ -30,6 +32,7 @@ enum Command {
     #[command(visible_alias = "unmount")]
     Umount(UmountOptions),
     Status(StatusOptions),
+    Doctor(DoctorOptions),
     Completions(completions::CompletionsOptions),
     Man(man::ManOptions),
     /// Tells the version
@@ -55,6 +58,7 @@ fn run(command: Command) -> ExitCode {
         Command::Mount(options) => mount::run(&options),
         Command::Umount(options) => umount::run(&options),
         Command::Status(options) => status_command::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Completions(options) => finish(completions::run(&options)),
         Command::Man(options) => finish(man::run(&options)),
         Command::Version => finish(version()),

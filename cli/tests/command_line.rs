@@ -11,7 +11,7 @@ use support::{nearfs, run};
 #[test]
 fn help_names_every_command() {
     let help = run(nearfs().arg("--help")).succeeded().out;
-    for command in ["serve", "mount", "umount", "status", "completions", "man", "version"] {
+    for command in ["serve", "mount", "umount", "status", "doctor", "completions", "man", "version"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
     }
     let help = run(nearfs().args(["mount", "--help"])).succeeded().out;

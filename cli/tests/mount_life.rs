@@ -235,6 +235,7 @@ fn umount_by_force_ends_whoever_waits_for_a_frozen_server() {
     };
     let status = wait_for(support::PROMPT, waits).expect("status answers and shows what waits");
     assert!(status["pending"][0]["age_ms"].is_u64(), "{status}");
+    assert_eq!(status["pending"][0]["path"], "file3");
     run_within(&mut mount.umount_command(&["--force"]), UMOUNT_TIME_MAX);
     assert!(!mount.is_mounted());
     wait_for(support::PROMPT, || reader.0.try_wait().unwrap()).expect("the reader ends");

@@ -11,6 +11,10 @@ pub struct Status {
     pub connected: bool,
     /// Since when it does.
     pub connected_since: Option<SystemTime>,
+    /// How it stands with the server otherwise.
+    pub connection: Connection,
+    /// How long ago anything was heard of the server.
+    pub heard_ago: Option<Duration>,
     /// How long the last sign of life took there and back.
     pub round_trip: Option<Duration>,
     /// Requests without an answer.
@@ -35,12 +39,30 @@ pub struct Status {
     pub last_error: Option<String>,
 }
 
+/// How it stands with the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// A connection stands.
+    #[default]
+    Live,
+    /// None does, and the client tries again and again.
+    Lost {
+        /// For how long.
+        ago: Duration,
+    },
+    /// The server does not know the session any more, or never will: everything fails.
+    Over {
+        /// Why.
+        why: String,
+    },
+}
+
 /// A request without an answer.
 #[derive(Clone, Debug)]
 pub struct Pending {
     /// What is asked.
     pub operation: &'static str,
-    /// About what.
+    /// About what: a path below the mount's root as far as it is known, with `#` and a number for what is not.
     pub path: String,
     /// For how long it has been waiting.
     pub age: Duration,

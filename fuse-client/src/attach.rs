@@ -18,7 +18,7 @@ use crate::mount_option::Access;
 use crate::mountinfo::{self, FS_TYPE, MountEntry};
 
 const DEVICE: &str = "/dev/fuse";
-const FUSERMOUNT: &str = "fusermount3";
+pub(crate) const FUSERMOUNT: &str = "fusermount3";
 
 /// What to attach, and how.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ mod bounded;
 mod capabilities;
 mod control;
 mod convert;
+pub mod doctor;
 mod filesystem;
 mod holders;
 mod live_mount;

@@ -1,4 +1,4 @@
-//! The command lines of `nearfs mount`, `umount` and `status`.
+//! The command lines of `nearfs mount`, `umount`, `status` and `doctor`.
 
 use std::path::PathBuf;
 
@@ -94,6 +94,21 @@ pub struct StatusOptions {
     pub mount_point: Option<PathBuf>,
 
     /// One JSON object for a mount, a list of them without MOUNTPOINT
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Tells what is wrong with a mount and what will become of it: what waits for how long, who waits, and what he waits
+/// for; with no mount, whether this machine can mount at all. Answers whatever has become of the server.
+///
+/// Ends with 0 if all is well, and with 1 if not.
+#[derive(Args, Clone, Debug)]
+pub struct DoctorOptions {
+    /// The directory that is mounted on; this machine and all mounts without it
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mount_point: Option<PathBuf>,
+
+    /// One JSON object
     #[arg(long)]
     pub json: bool,
 }

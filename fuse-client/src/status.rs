@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nearfs_client::status::Status;
+use nearfs_client::status::{Connection, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::mountinfo::MountEntry;
@@ -22,6 +22,12 @@ pub(crate) struct StatusReport {
     pub(crate) server: String,
     /// Whether there is a connection at the moment.
     pub(crate) connected: bool,
+    /// How long ago anything was heard of the server, in milliseconds.
+    pub(crate) heard_ago_ms: Option<u64>,
+    /// For how long there has been no connection, in milliseconds.
+    pub(crate) lost_for_ms: Option<u64>,
+    /// Why the session is over, if it is: then everything fails until the directory is mounted again.
+    pub(crate) over: Option<String>,
     /// When the present connection came about, in seconds since 1970.
     pub(crate) connected_since: Option<u64>,
     /// Connections that stand.
@@ -96,12 +102,20 @@ impl StatusReport {
             pid: pending.pid,
         });
         let cache = status.cache.into_iter();
+        let (lost_for, over) = match status.connection {
+            Connection::Live => (None, None),
+            Connection::Lost { ago } => (Some(ago), None),
+            Connection::Over { why } => (None, Some(why)),
+        };
         StatusReport {
             mount_point: entry.mount_point.display().to_string(),
             source: entry.source.clone(),
             pid: std::process::id(),
             server: status.server,
             connected: status.connected,
+            heard_ago_ms: status.heard_ago.map(millis),
+            lost_for_ms: lost_for.map(millis),
+            over,
             connected_since: since.map(|since| since.as_secs()),
             connections: status.connections,
             round_trip_us: status.round_trip.map(micros),
@@ -124,7 +138,13 @@ impl fmt::Display for StatusReport {
         writeln!(f, "{} on {} (pid {})", self.source, self.mount_point, self.pid)?;
         let state = match self.connected_since.filter(|_| self.connected) {
             Some(since) => format!("connected for {}", duration(elapsed(since))),
-            None => "no connection".to_owned(),
+            None => match (&self.over, self.lost_for_ms) {
+                (Some(why), _) => format!("the session is over: {why}"),
+                (None, Some(ms)) => {
+                    format!("no connection for {}", duration(Duration::from_millis(ms)))
+                }
+                (None, None) => "no connection".to_owned(),
+            },
         };
         writeln!(f, "  server      {}, {state}", self.server)?;
         if let Some(round_trip_us) = self.round_trip_us {
@@ -173,7 +193,7 @@ fn elapsed(since_1970: u64) -> Duration {
 }
 
 /// Two units are enough for people.
-fn duration(time: Duration) -> String {
+pub(crate) fn duration(time: Duration) -> String {
     let secs = time.as_secs();
     match secs {
         0..10 => format!("{:.1} s", time.as_secs_f64()),

@@ -1,7 +1,7 @@
 //! Names in directories: where they lead, or that there are none.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,6 +94,22 @@ impl DentryCache {
     pub fn invalidate(&self, parent: Node, name: &Name) {
         self.epochs.bump_part(parent, Part::Name(name));
         self.names.lock().remove(parent, name);
+    }
+
+    /// Where some nodes are, as far as names lead to them among those used last, at most `names_max` of which are
+    /// looked at.
+    pub fn places(&self, wanted: &HashSet<Node>, names_max: usize) -> HashMap<Node, (Node, Name)> {
+        let names = self.names.lock();
+        let alive = |key: &Key, held: &Held| {
+            names.parents.get(&key.parent).is_some_and(|parent| parent.stamp == held.stamp)
+        };
+        let found = names.entries.iter().take(names_max).filter_map(|(key, held)| match held.dentry {
+            Dentry::Node(node) if wanted.contains(&node) && alive(key, held) => {
+                Some((node, (key.parent, key.name.clone())))
+            }
+            Dentry::Node(_) | Dentry::Absent => None,
+        });
+        found.collect()
     }
 
     /// Hits and misses.

@@ -78,6 +78,11 @@ impl<K: Hash + Eq, V> WeightedLru<K, V> {
         Some(entry.value)
     }
 
+    /// All, those used last first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
     /// What was not used for longest.
     pub(super) fn peek_lru(&self) -> Option<&V> {
         self.entries.peek_lru().map(|(_, entry)| &entry.value)

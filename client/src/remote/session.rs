@@ -76,7 +76,7 @@ impl Session {
 
     /// How it goes. Answers at once, whatever the server does.
     pub fn status(&self) -> Status {
-        self.inner.rpc.status(|ino| format!("#{ino}"))
+        self.inner.rpc.status(|subjects| subjects.iter().map(|(ino, _)| format!("#{ino}")).collect())
     }
 
     /// Why the session is over, once it is.

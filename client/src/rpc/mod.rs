@@ -16,6 +16,7 @@ mod greet;
 mod interrupt;
 mod lane;
 mod reader;
+pub(crate) mod report;
 mod signals;
 
 use std::sync::{Arc, OnceLock};
@@ -41,7 +42,6 @@ use crate::rpc::chores::Chores;
 use crate::rpc::greet::Greeted;
 use crate::rpc::interrupt::{Bystanders, LOOK_INTERVAL};
 use crate::rpc::lane::{Encoded, Lane, Outgoing};
-use crate::status::{Pending, Status};
 
 /// What comes of a request: the reply and the bytes beside it, or why there is none.
 pub type Outcome = Result<(Reply, Payload), Errno>;
@@ -282,31 +282,6 @@ impl Rpc {
         match self.state.lock().session.phase() {
             Phase::Over(ending) => Some(ending.clone()),
             Phase::Greeting | Phase::Live | Phase::Lost { .. } => None,
-        }
-    }
-
-    /// How it goes; `path` names a node for people.
-    pub(crate) fn status(&self, path: impl Fn(u64) -> String) -> Status {
-        let now = Instant::now();
-        let state = self.state.lock();
-        let pending = state.session.pending().filter_map(|pending| {
-            let call = pending.call?;
-            let age = now.saturating_duration_since(pending.since);
-            let left = pending.deadline.map(|deadline| deadline.saturating_duration_since(now));
-            Some(Pending { operation: call.operation, path: path(call.ino), age, left, pid: call.pid })
-        });
-        Status {
-            server: self.address.to_string(),
-            connected: *state.session.phase() == Phase::Live,
-            connected_since: state.connected_since,
-            round_trip: state.session.round_trip(),
-            pending: pending.collect(),
-            pending_bytes: state.session.pending_bytes() as u64,
-            requests_sent: state.sent.clone(),
-            reconnects: state.reconnects,
-            connections: state.lanes.len(),
-            last_error: state.last_error.clone(),
-            ..Status::default()
         }
     }
 

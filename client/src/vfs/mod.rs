@@ -11,6 +11,7 @@ mod doubt;
 mod lock;
 mod name;
 mod open;
+mod path;
 mod read;
 pub mod types;
 mod write;
@@ -37,7 +38,6 @@ use crate::foresight::Foresight;
 use crate::identity::{Caller, Ids};
 use crate::nodes::Nodes;
 use crate::rpc::{Ask, Outcome, Patience, Rpc};
-use crate::status::Status;
 use crate::vfs::lock::Locked;
 use crate::vfs::types::{Entry, Invalidation};
 
@@ -122,16 +122,6 @@ impl Vfs {
         if self.notifier.set(notifier).is_err() {
             log::warn!("a second notifier was set and is not used");
         }
-    }
-
-    /// How it goes. Answers at once, whatever the server does.
-    pub fn status(&self) -> Status {
-        let mut status = self.rpc.status(|ino| format!("#{ino}"));
-        status.cache = self.cache.counts().named();
-        status.cache_bytes = self.cache.bytes();
-        status.nodes = self.nodes.count();
-        status.open_files = self.files.count();
-        status
     }
 
     /// Says good-bye within a bound. Returns what was lost, a line each.

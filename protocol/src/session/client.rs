@@ -44,6 +44,8 @@ pub struct ClientSession<C> {
     connections: u64,
     pings: u64,
     round_trip: Option<Duration>,
+    /// The last sign of life on a connection that is gone.
+    heard_before: Option<Instant>,
     reconnect: Reconnect,
     backoff: Backoff,
     wakefulness: Wakefulness,
@@ -186,6 +188,7 @@ impl<C> ClientSession<C> {
             connections: 0,
             pings: 0,
             round_trip: None,
+            heard_before: None,
             reconnect: Reconnect::Idle,
             backoff: Backoff::new(seed),
             wakefulness: Wakefulness::default(),
@@ -277,6 +280,7 @@ impl<C> ClientSession<C> {
     pub fn lost(&mut self, connection: ConnectionId, now: Instant) -> bool {
         let concerns_us = self.links.iter().any(|link| link.id == connection);
         if concerns_us {
+            self.heard_before = self.heard_at();
             self.links.clear();
             self.phase = Phase::Lost { since: now };
             self.reconnect = Reconnect::Due(now);
@@ -355,6 +359,11 @@ impl<C> ClientSession<C> {
             link.heard(now);
             self.round_trip = link.answered(id.0, now).or(self.round_trip);
         }
+    }
+
+    /// When something arrived last, on whichever connection.
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.links.iter().map(Link::heard_at).max().max(self.heard_before)
     }
 
     /// When [`Self::handle_timeout`] wants to be called at the latest. It may become earlier with a request
