@@ -35,6 +35,8 @@ pub struct VfsConfig {
     pub dirsync: bool,
     /// Who connects, for people to read in the server's log.
     pub client_name: String,
+    /// Whether people or scripts give the commands, instead of a kernel: the server's log then tells each.
+    pub shell: bool,
 }
 
 /// How the ids of a server that acts as one user (`squash`) look to programs here.
@@ -82,6 +84,7 @@ impl Default for VfsConfig {
             sync: false,
             dirsync: false,
             client_name: String::new(),
+            shell: false,
         }
     }
 }

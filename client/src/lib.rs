@@ -15,6 +15,7 @@ mod foresight;
 pub mod identity;
 mod nodes;
 pub mod remote;
+mod roster;
 mod rpc;
 pub mod status;
 pub mod vfs;

@@ -16,6 +16,15 @@ pub(crate) struct Admission {
     pub(crate) identity: Identity,
 }
 
+/// A client that may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    /// Which user it is, where the kernel can tell.
+    pub(crate) uid: Option<u32>,
+    /// Whether it is the server's own user, or root: who may end other clients' sessions.
+    pub(crate) is_owner: bool,
+}
+
 /// What is known of who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
@@ -27,7 +36,7 @@ enum Who {
 impl Admission {
     /// Admits the server's own user and root from this machine, and other machines where that was asked
     /// for. May have to read the tables of proc(5), which are long when there are thousands of sockets.
-    pub(crate) fn admit(&self, peer: Peer) -> Result<(), Refusal> {
+    pub(crate) fn admit(&self, peer: Peer) -> Result<Admitted, Refusal> {
         let who = match peer {
             Peer::Unix { uid } => Who::User(uid),
             // Whoever started the server gave it these streams.
@@ -47,14 +56,15 @@ impl Admission {
         self.judge(who)
     }
 
-    fn judge(&self, who: Who) -> Result<(), Refusal> {
+    fn judge(&self, who: Who) -> Result<Admitted, Refusal> {
         let refused = |why: &str| Err(Refusal::NotAdmitted(why.into()));
+        let owner = |uid| Ok(Admitted { uid: Some(uid), is_owner: true });
         match (who, self.identity) {
-            (Who::User(0), _) => Ok(()),
-            (Who::User(uid), Identity::Squash { .. }) if uid == self.own_uid => Ok(()),
+            (Who::User(0), _) => owner(0),
+            (Who::User(uid), Identity::Squash { .. }) if uid == self.own_uid => owner(uid),
             (Who::User(_), Identity::Passthrough) => refused("only root may act for other users"),
             (Who::User(_), Identity::Squash { .. }) => refused("it is another user's server"),
-            (Who::OtherMachine, _) if self.insecure => Ok(()),
+            (Who::OtherMachine, _) if self.insecure => Ok(Admitted { uid: None, is_owner: false }),
             (Who::OtherMachine, _) => refused("it takes clients of its own machine only"),
             (Who::Vanished, _) => refused("it cannot tell which user connects"),
         }
@@ -85,5 +95,15 @@ mod tests {
         ] {
             assert_eq!(admits(own_uid, insecure, identity, who), admitted, "{own_uid} {insecure} {who:?}");
         }
+    }
+
+    #[test]
+    fn owners_are_those_whom_the_kernel_vouches_for() {
+        let identity = Identity::Squash { uid: 1000, gid: 1000 };
+        let admission = Admission { own_uid: 1000, insecure: true, identity };
+        let owner = |uid| Ok(Admitted { uid: Some(uid), is_owner: true });
+        assert_eq!(admission.judge(Who::User(1000)), owner(1000));
+        assert_eq!(admission.judge(Who::User(0)), owner(0));
+        assert_eq!(admission.judge(Who::OtherMachine), Ok(Admitted { uid: None, is_owner: false }));
     }
 }

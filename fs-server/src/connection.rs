@@ -16,6 +16,7 @@ use nearfs_transport::assembler::Assembler;
 use nearfs_transport::pool::Payload;
 
 use crate::dispatch::{Response, Served, SlowCall};
+use crate::roster;
 use crate::session::Session;
 use crate::state::Shared;
 use crate::wire::{Closed, Wire};
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     pub(crate) session: Arc<Session>,
     pub(crate) id: ConnectionId,
+    /// Whether it comes from the server's own user or root.
+    pub(crate) is_owner: bool,
     pub(crate) wire: Arc<Wire>,
     pub(crate) assembler: Assembler,
     pub(crate) partial: Option<Partial>,
@@ -113,7 +116,13 @@ impl Connection {
             let Some(frame) = self.assembler.next_frame()? else { return Ok(false) };
             moved_bytes += FRAME_COST_BYTES + frame.payload.len();
             let Header { kind, id, .. } = frame.header;
-            let peer = Peer { session: &self.session, id: self.id, wire: &self.wire };
+            let peer = Peer {
+                shared: &self.shared,
+                session: &self.session,
+                id: self.id,
+                is_owner: self.is_owner,
+                wire: &self.wire,
+            };
             match kind {
                 FrameKind::Call => moved_bytes += peer.call(id, frame.control, frame.payload, now)?,
                 FrameKind::Cancel => peer.cancel(id, now)?,
@@ -197,8 +206,10 @@ impl Connection {
 
 /// What answers go to.
 struct Peer<'a> {
+    shared: &'a Shared,
     session: &'a Arc<Session>,
     id: ConnectionId,
+    is_owner: bool,
     wire: &'a Arc<Wire>,
 }
 
@@ -209,7 +220,8 @@ impl Peer<'_> {
         let asked_bytes = (call.request.answer_bytes_max() as usize).clamp(payload.len(), PAYLOAD_BYTES_MAX);
         let mutation = call.request.is_mutation().then(|| fingerprint(control));
         let incoming = Incoming { mutation, payload_bytes: asked_bytes as u32 };
-        match self.session.call(self.id, id, incoming, now)? {
+        let told = (call.request.name(), payload.len());
+        match self.session.call(self.id, id, incoming, told, now)? {
             Admission::Run => Ok(self.run(id, call, payload, asked_bytes)),
             Admission::Answer(answer) => {
                 self.wire.push_answer(id, Response { answer, payload: Payload::empty() });
@@ -221,7 +233,12 @@ impl Peer<'_> {
 
     fn run(&self, id: RequestId, call: Call, payload: Payload, asked_bytes: usize) -> usize {
         let name = call.request.name();
-        match self.session.files.serve(id, call, payload) {
+        let of_server = roster::answer(&self.shared.sessions, self.session, self.is_owner, &call.request);
+        let served = match of_server {
+            Some(response) => Served::Answered(response),
+            None => self.session.files.serve(id, call, payload),
+        };
+        match served {
             Served::Answered(response) => {
                 tell_failure(self.session, name, &response);
                 let moved_bytes = response.payload.len();

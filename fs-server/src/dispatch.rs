@@ -87,7 +87,22 @@ impl SessionFiles {
             return Err(Stop::MaySleep);
         }
         identity::act_as(self.tree.identity(), &call.caller)?;
-        self.carry_out(id, call, payload, pace)
+        let outcome = self.carry_out(id, call, payload, pace);
+        match outcome {
+            Ok(response) => {
+                self.count_passed(&call.request, payload.len(), &response);
+                Ok(response)
+            }
+            Err(Stop::Later(rest)) if self.transfers.is_any() => {
+                let (files, request, sent_bytes) = (self.clone(), call.request.clone(), payload.len());
+                Err(Stop::Later(Box::new(move || {
+                    let response = rest();
+                    files.count_passed(&request, sent_bytes, &response);
+                    response
+                })))
+            }
+            outcome => outcome,
+        }
     }
 
     fn carry_out(self: &Arc<Self>, id: RequestId, call: &Call, payload: &Payload, pace: Pace) -> Outcome {
@@ -154,6 +169,13 @@ impl SessionFiles {
                 self.store((*parent, name), (*mode, *umask), set, content, pace)
             }
             Request::Publish { items } => self.publish(items),
+            Request::Announce { kind, parent, name, total_bytes, fh } => {
+                self.announce(*kind, (*parent, name), *total_bytes, *fh)
+            }
+            Request::CountFile { transfer, fh } => self.count_file(*transfer, *fh),
+            Request::EndTransfer { transfer, .. } => self.end_transfer(*transfer),
+            // Asked of the server and not of files: whoever knows all sessions has answered it.
+            Request::ListSessions { .. } | Request::Kick { .. } => Err(Errno::EOPNOTSUPP.into()),
         }
     }
 }
@@ -230,7 +252,12 @@ fn changes(request: &Request) -> bool {
         | Request::GetLock { .. }
         | Request::SetLock { .. }
         | Request::HashRange { .. }
-        | Request::Fetch { .. } => false,
+        | Request::Fetch { .. }
+        | Request::ListSessions { .. }
+        | Request::Kick { .. }
+        | Request::Announce { .. }
+        | Request::CountFile { .. }
+        | Request::EndTransfer { .. } => false,
     }
 }
 
@@ -273,6 +300,11 @@ fn always_sleeps(request: &Request) -> bool {
         | Request::GetLock { .. }
         | Request::SetLock { .. }
         | Request::Fetch { .. }
-        | Request::Store { .. } => false,
+        | Request::Store { .. }
+        | Request::ListSessions { .. }
+        | Request::Kick { .. }
+        | Request::Announce { .. }
+        | Request::CountFile { .. }
+        | Request::EndTransfer { .. } => false,
     }
 }

@@ -17,12 +17,14 @@ use nearfs_protocol::version::Features;
 use nearfs_transport::assembler::Assembler;
 use nearfs_transport::stream::{Peer, Stream};
 
+use crate::admission::Admitted;
 use crate::connection::Connection;
 use crate::lobby::Place;
 use crate::session::Session;
 use crate::session_files::SessionFiles;
 use crate::sessions::new_token;
 use crate::state::Shared;
+use crate::visitor::Visitor;
 use crate::wire::Wire;
 
 /// How long a refused client has to take the reason.
@@ -59,10 +61,14 @@ pub(crate) async fn greet(
         () = place.lost() => Err(Rejected::Crowded),
     };
     drop(place);
-    match greeted.and_then(|hello| Ok(establish(shared, &hello, &wire)?)) {
-        Ok((session, id)) => {
+    let established = greeted.and_then(|(hello, admitted)| {
+        let (session, id) = establish(shared, &hello, admitted, &wire)?;
+        Ok((session, id, admitted))
+    });
+    match established {
+        Ok((session, id, Admitted { is_owner, .. })) => {
             assembler.admit();
-            Ok(Connection { shared: shared.clone(), session, id, wire, assembler, partial: None })
+            Ok(Connection { shared: shared.clone(), session, id, is_owner, wire, assembler, partial: None })
         }
         Err(Rejected::Refused(refusal)) => {
             // A refusal that cannot be delivered in time is not delivered.
@@ -79,14 +85,13 @@ async fn introduce(
     peer: Peer,
     wire: &Wire,
     assembler: &mut Assembler,
-) -> Result<Hello, Rejected> {
+) -> Result<(Hello, Admitted), Rejected> {
     let hello = hello(wire, assembler).await?;
     let admission = shared.admission;
     match tokio::task::spawn_blocking(move || admission.admit(peer)).await {
-        Ok(admitted) => admitted?,
-        Err(_) => return Err(Refusal::Stopping.into()),
+        Ok(admitted) => Ok((hello, admitted?)),
+        Err(_) => Err(Refusal::Stopping.into()),
     }
-    Ok(hello)
 }
 
 async fn hello(wire: &Wire, assembler: &mut Assembler) -> Result<Hello, Rejected> {
@@ -110,6 +115,7 @@ async fn hello(wire: &Wire, assembler: &mut Assembler) -> Result<Hello, Rejected
 fn establish(
     shared: &Shared,
     hello: &Hello,
+    admitted: Admitted,
     wire: &Arc<Wire>,
 ) -> Result<(Arc<Session>, ConnectionId), Refusal> {
     let (version, features) = negotiate(hello, Features::all())?;
@@ -117,9 +123,14 @@ fn establish(
         return Err(Refusal::Stopping);
     }
     let (session, root) = match &hello.session {
-        SessionWish::New { export, path } => begin(shared, export, path)?,
+        SessionWish::New { export, path } => {
+            let visitor = Visitor::new(&hello.client, admitted.uid, features.contains(Features::SHELL));
+            let begun = begin(shared, export, path, visitor)?;
+            begun.0.files.set_client(&begun.0.visitor.shown(wire.stream.peer()));
+            begun
+        }
         SessionWish::Resume { session, .. } | SessionWish::Join { session, .. } => {
-            let session = shared.sessions.get(*session).ok_or(Refusal::NoSession)?;
+            let session = shared.sessions.get(*session).ok_or_else(|| shared.sessions.why_gone(*session))?;
             let root = session.files.root().map_err(|_| Refusal::NoSession)?;
             (session, root)
         }
@@ -136,12 +147,21 @@ fn establish(
         identity: shared.tree.identity(),
         limits: granted(shared),
     };
-    let connection = session.attach(&hello.session, wire, &welcome)?;
+    let connection = session.attach(&hello.session, wire, &welcome).map_err(|refusal| match refusal {
+        // It may have been ended while it was greeted.
+        Refusal::NoSession => shared.sessions.why_gone(session.id),
+        refusal => refusal,
+    })?;
     Ok((session, connection))
 }
 
 /// Starts a session and keeps it.
-fn begin(shared: &Shared, export: &[u8], path: &[Name]) -> Result<(Arc<Session>, Attr), Refusal> {
+fn begin(
+    shared: &Shared,
+    export: &[u8],
+    path: &[Name],
+    visitor: Visitor,
+) -> Result<(Arc<Session>, Attr), Refusal> {
     // The one directory that is served has no name: what the client took for the export's is the first
     // step into it.
     let first =
@@ -158,7 +178,7 @@ fn begin(shared: &Shared, export: &[u8], path: &[Name]) -> Result<(Arc<Session>,
         log::error!("no random numbers: {error}");
         Refusal::Full
     })?;
-    let session = Arc::new(Session::new(ServerSession::new(id, token, granted(shared)), files));
+    let session = Arc::new(Session::new(ServerSession::new(id, token, granted(shared)), visitor, files));
     shared.sessions.insert(session.clone())?;
     Ok((session, root))
 }

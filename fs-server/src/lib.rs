@@ -24,6 +24,7 @@ mod op;
 pub mod options;
 mod outbox;
 mod peer_uid;
+mod roster;
 pub mod server;
 mod session;
 pub mod session_files;
@@ -31,7 +32,9 @@ mod sessions;
 mod sock_diag;
 mod start;
 mod state;
+mod transfers;
 pub mod tree;
+mod visitor;
 mod wire;
 
 pub use start::run;

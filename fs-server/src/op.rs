@@ -1,5 +1,6 @@
 //! What each request does, a family a file.
 
+mod announce;
 mod attr;
 mod content;
 mod copy;

@@ -7,6 +7,7 @@ use nearfs_protocol::codec::FrameKind;
 use nearfs_protocol::greeting::{Refusal, SessionWish, Welcome};
 use nearfs_protocol::id::{RequestId, SessionId, SessionToken};
 use nearfs_protocol::message::Push;
+use nearfs_protocol::roster::SessionReport;
 use nearfs_protocol::session::server::{
     Admission, Cancellation, ConnectionId, Event, Incoming, Phase, ServerSession, Violation,
 };
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 use crate::dispatch::Response;
 use crate::lock::Untold;
 use crate::session_files::SessionFiles;
+use crate::visitor::{Traffic, Visitor};
 use crate::wire::{Closed, Wire};
 
 /// Most calls of one session that sleep at the same time, so that others find a thread to sleep on.
@@ -25,6 +27,7 @@ const SLOW_CALLS_MAX: usize = 16;
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) token: SessionToken,
+    pub(crate) visitor: Visitor,
     pub(crate) files: Arc<SessionFiles>,
     pub(crate) slow_permits: Arc<Semaphore>,
     state: Mutex<State>,
@@ -33,16 +36,20 @@ pub(crate) struct Session {
 struct State {
     machine: ServerSession,
     wires: Vec<(ConnectionId, Arc<Wire>)>,
+    traffic: Traffic,
+    address: String,
 }
 
 impl Session {
-    pub(crate) fn new(machine: ServerSession, files: Arc<SessionFiles>) -> Session {
+    pub(crate) fn new(machine: ServerSession, visitor: Visitor, files: Arc<SessionFiles>) -> Session {
+        let traffic = Traffic::new(Instant::now());
         Session {
             id: machine.id(),
             token: machine.token(),
+            visitor,
             files,
             slow_permits: Arc::new(Semaphore::new(SLOW_CALLS_MAX)),
-            state: Mutex::new(State { machine, wires: Vec::new() }),
+            state: Mutex::new(State { machine, wires: Vec::new(), traffic, address: String::new() }),
         }
     }
 
@@ -54,8 +61,12 @@ impl Session {
         welcome: &Welcome,
     ) -> Result<ConnectionId, Refusal> {
         let mut state = self.state.lock();
+        if state.machine.phase() == Phase::Over {
+            return Err(Refusal::NoSession);
+        }
         let attached = state.machine.attach(wish, Instant::now())?;
         let untold = self.files.revive();
+        state.address = wire.stream.peer().to_string();
         for displaced in attached.displaced {
             state.close_wire(displaced, Closed::Displaced);
         }
@@ -79,16 +90,18 @@ impl Session {
         self.state.lock().machine.received(connection, now)
     }
 
-    /// A call arrived. With [`Admission::Run`] it counts as begun.
+    /// A call of an operation arrived, with so many bytes of payload. With [`Admission::Run`] it counts as begun.
     pub(crate) fn call(
         &self,
         connection: ConnectionId,
         id: RequestId,
         incoming: Incoming,
+        (operation, payload_bytes): (&'static str, usize),
         now: Instant,
     ) -> Result<Admission, Violation> {
         let mut state = self.state.lock();
         let admission = state.machine.call(connection, id, incoming, now)?;
+        state.traffic.asked(operation, payload_bytes, now);
         match admission {
             Admission::Run if !state.machine.start(id) => Ok(Admission::Drop),
             Admission::Run | Admission::Underway | Admission::Answer(_) | Admission::Drop => Ok(admission),
@@ -116,6 +129,7 @@ impl Session {
         let wire = {
             let mut state = self.state.lock();
             let connection = state.machine.finish(id, &response.answer)?;
+            state.traffic.answered(response.payload.len());
             state.wires.iter().find(|(id, _)| *id == connection).map(|(_, wire)| wire.clone())?
         };
         wire.push_answer(id, response);
@@ -169,6 +183,7 @@ impl Session {
                 Event::LeaseEnded => {
                     log::info!("session {}: its lease has run out", self.id.0);
                     untold = self.files.lapse();
+                    self.files.end_transfers();
                 }
                 Event::Over => over = true,
             }
@@ -179,6 +194,40 @@ impl Session {
             self.end();
         }
         over
+    }
+
+    /// What others are told of it.
+    pub(crate) fn report(&self, asking: SessionId, now: Instant) -> SessionReport {
+        let millis = |since: Instant| now.saturating_duration_since(since).as_millis() as u64;
+        let (transfer_count, transfers) = self.files.transfers.reports();
+        let state = self.state.lock();
+        SessionReport {
+            id: self.id,
+            own: self.id == asking,
+            client: self.visitor.name.clone(),
+            address: state.address.clone(),
+            uid: self.visitor.uid,
+            shell: self.visitor.is_shell,
+            connected: !state.wires.is_empty(),
+            age_ms: millis(state.traffic.begun),
+            idle_ms: millis(state.traffic.asked_at),
+            open_files: self.files.open_file_count() as u64,
+            locks: self.files.lock_count() as u64,
+            read_bytes: state.traffic.read_bytes,
+            written_bytes: state.traffic.written_bytes,
+            recent: state.traffic.recent().map(str::to_owned).collect(),
+            transfers,
+            transfer_count,
+        }
+    }
+
+    /// The server's owner ends it: tells the client, and frees everything it has.
+    pub(crate) fn dismiss(&self) {
+        self.push(&Push::EndedByOwner);
+        for (_, wire) in &self.state.lock().wires {
+            wire.close(Closed::EndedByOwner);
+        }
+        self.end();
     }
 
     /// Frees everything it has and closes its connections.

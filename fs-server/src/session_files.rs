@@ -1,7 +1,7 @@
 //! What one session knows and holds of an export.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use nearfs_protocol::attr::{Attr, Lock};
 use nearfs_protocol::errno::Errno;
@@ -16,6 +16,7 @@ use crate::known::KnownNodes;
 use crate::listings::Listings;
 use crate::lock::{Fence, Untold};
 use crate::node::{Held, Place, Way};
+use crate::transfers::OwnTransfers;
 use crate::tree::Tree;
 
 /// What one session knows and holds of an export: nodes, open files, listings, locks. Dropping it, or
@@ -28,6 +29,8 @@ pub struct SessionFiles {
     pub(crate) known: KnownNodes,
     pub(crate) files: OpenFiles,
     pub(crate) listings: Listings,
+    pub(crate) transfers: OwnTransfers,
+    client: OnceLock<Arc<str>>,
     _share: Share,
 }
 
@@ -61,6 +64,8 @@ impl SessionFiles {
             known: KnownNodes::default(),
             files: OpenFiles::default(),
             listings: Listings::default(),
+            transfers: OwnTransfers::default(),
+            client: OnceLock::new(),
             _share: tree.join_descriptors(),
         };
         let held = Arc::new(Held::uncounted(root_fd));
@@ -77,9 +82,25 @@ impl SessionFiles {
     /// nothing. Also done by dropping the last reference.
     pub fn end(&self) {
         self.tree.locks.release_session(self.session);
+        self.transfers.end_all(&self.tree.transfers, true);
         self.listings.clear();
         self.files.clear();
         self.known.clear(|node| self.tree.nodes.forget(node));
+    }
+
+    /// Who others shall read is at a name for which this session announced something. Said once.
+    pub fn set_client(&self, client: &str) {
+        // A second name would be of the same client.
+        let _ = self.client.set(client.into());
+    }
+
+    pub(crate) fn client(&self) -> Arc<str> {
+        self.client.get().cloned().unwrap_or_else(|| format!("session {}", self.session.0).into())
+    }
+
+    /// Ends the session's transfers: nobody has to keep away from what its client does not come back for.
+    pub(crate) fn end_transfers(&self) {
+        self.transfers.end_all(&self.tree.transfers, false);
     }
 
     /// How many files the session has open.

@@ -1,6 +1,6 @@
 //! All sessions of a server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 
 use crate::session::Session;
 
+/// Most sessions ended by the owner of which that is remembered.
+const DISMISSED_MAX: usize = 4096;
+
 /// The sessions by their ids, at most so many as the server takes clients.
 pub(crate) struct Sessions {
     table: Mutex<Table>,
@@ -23,6 +26,8 @@ pub(crate) struct Sessions {
 struct Table {
     sessions: HashMap<SessionId, Arc<Session>>,
     last_id: u64,
+    /// Ended by the server's owner, latest last.
+    dismissed: VecDeque<SessionId>,
 }
 
 impl Sessions {
@@ -68,6 +73,35 @@ impl Sessions {
     /// Forgets a session, which the caller ends.
     pub(crate) fn remove(&self, id: SessionId) {
         self.table.lock().sessions.remove(&id);
+    }
+
+    /// Ends a session because the server's owner wants it. Whether there was one.
+    pub(crate) fn dismiss(&self, id: SessionId) -> bool {
+        let session = {
+            let mut table = self.table.lock();
+            let Some(session) = table.sessions.remove(&id) else { return false };
+            if table.dismissed.len() >= DISMISSED_MAX {
+                table.dismissed.pop_front();
+            }
+            table.dismissed.push_back(id);
+            session
+        };
+        session.dismiss();
+        true
+    }
+
+    /// What to tell a client whose session is not there any more.
+    pub(crate) fn why_gone(&self, id: SessionId) -> Refusal {
+        if self.table.lock().dismissed.contains(&id) { Refusal::EndedByOwner } else { Refusal::NoSession }
+    }
+
+    /// Those after an id, by rising ids, at most so many; whether there are no more.
+    pub(crate) fn page(&self, after: SessionId, count_max: usize) -> (Vec<Arc<Session>>, bool) {
+        let table = self.table.lock();
+        let mut ids: Vec<_> = table.sessions.keys().copied().filter(|id| *id > after).collect();
+        ids.sort_unstable();
+        let page = ids.iter().take(count_max).filter_map(|id| table.sessions.get(id).cloned());
+        (page.collect(), ids.len() <= count_max)
     }
 
     /// All of them.

@@ -19,6 +19,7 @@ use crate::group_sync::GroupSync;
 use crate::identity;
 use crate::lock::Locks;
 use crate::node::{Held, LetGo, Nodes, Place, Way};
+use crate::transfers::Transfers;
 
 /// Most directories on the way to a node that has to be found by names.
 const DEPTH_MAX: usize = 2048;
@@ -35,6 +36,7 @@ pub struct Tree {
     pub(crate) nodes: Nodes,
     pub(crate) locks: Arc<Locks>,
     pub(crate) group_sync: GroupSync,
+    pub(crate) transfers: Transfers,
     identity: Identity,
     read_only: bool,
     descriptors: Descriptors,
@@ -56,6 +58,7 @@ impl Tree {
             nodes: Nodes::new(descriptors.clone()),
             locks: Arc::default(),
             group_sync: GroupSync::default(),
+            transfers: Transfers::default(),
             identity,
             read_only,
             descriptors: descriptors.clone(),

@@ -49,6 +49,8 @@ pub(crate) enum Closed {
     Silent,
     #[error("its session is over")]
     SessionOver,
+    #[error("its session was ended by the server's owner")]
+    EndedByOwner,
     #[error("it takes nothing any more")]
     Failed,
 }

@@ -125,4 +125,7 @@ pub enum Refusal {
     /// The greeting made no sense.
     #[error("the server did not understand the greeting")]
     Malformed,
+    /// The session to resume or join was ended by the server's owner.
+    #[error("the session was ended by the server's owner")]
+    EndedByOwner,
 }

@@ -42,6 +42,10 @@ number! {
     SessionId
 }
 number! {
+    /// A transfer that was announced. Never used again in one life of the server.
+    TransferId
+}
+number! {
     /// One life of a server process. A new one means that its memory is gone.
     BootEpoch
 }

@@ -18,6 +18,7 @@
 //! | lease, recall | how long the server keeps what it granted; how it asks for it back |
 //! | epoch | one life of the server process |
 //! | push | what the server says unasked |
+//! | transfer | what a shell does with a name and announces, so that others see how far it is: [`roster`] |
 //! | payload | raw bytes that travel beside a message |
 
 pub mod attr;
@@ -29,5 +30,6 @@ pub mod id;
 pub mod limits;
 pub mod message;
 pub mod name;
+pub mod roster;
 pub mod session;
 pub mod version;

@@ -48,6 +48,21 @@ pub const CONNECTIONS_MAX: usize = 16;
 /// Most byte-range locks of one session.
 pub const LOCKS_MAX: usize = 10_000;
 
+/// Most bytes of what a client calls itself that are kept and shown to others.
+pub const CLIENT_NAME_BYTES_MAX: usize = 255;
+/// Most sessions in one answer that lists them.
+pub const SESSIONS_PAGE_MAX: usize = 128;
+/// Most kinds of requests that are told of one of them.
+pub const RECENT_REQUESTS_MAX: usize = 4;
+/// Most transfers that are told of one of them.
+pub const TRANSFERS_SHOWN_MAX: usize = 2;
+/// Most bytes of the place that is told of a transfer.
+pub const SHOWN_PATH_BYTES_MAX: usize = 512;
+/// Most transfers of one session that run at once.
+pub const TRANSFERS_MAX: usize = 1024;
+/// Most open files whose bytes count for one transfer.
+pub const TRANSFER_FILES_MAX: usize = 256;
+
 /// How long a peer may take from the first byte of its connection to its complete greeting.
 pub const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often a client asks for a sign of life on each of its connections.
@@ -68,6 +83,10 @@ const _: () = {
     assert!(HASHES_MAX * HASH_BYTES <= PAYLOAD_BYTES_MAX);
     assert!(PUBLISHED_MAX * (2 * NAME_BYTES_MAX + 36) + GROUPS_MAX * 4 + 1024 < CONTROL_BYTES_MAX);
     assert!(BATCH_ITEMS_MAX * 24 + 1024 < CONTROL_BYTES_MAX);
+    // Numbers, lengths and an address take less than 320 bytes beside what is counted.
+    let transfers = TRANSFERS_SHOWN_MAX * (SHOWN_PATH_BYTES_MAX + 64);
+    let session = 320 + CLIENT_NAME_BYTES_MAX + RECENT_REQUESTS_MAX * 32 + transfers;
+    assert!(SESSIONS_PAGE_MAX * session + 1024 < CONTROL_BYTES_MAX);
     assert!(REQUESTS_IN_FLIGHT_MAX <= u16::MAX as usize);
     assert!(KEEPALIVE_INTERVAL.as_secs() * 2 < LINK_SILENCE_MAX.as_secs());
     assert!(LINK_SILENCE_MAX.as_secs() < LEASE.as_secs());

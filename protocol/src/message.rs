@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::attr::{Attr, DirEntry, Lock, SetAttr, StatFs};
 use crate::errno::Errno;
-use crate::id::{Change, ContentHash, Fh, Node};
+use crate::id::{Change, ContentHash, Fh, Node, SessionId, TransferId};
 use crate::limits::HASH_BYTES;
 use crate::name::Name;
+use crate::roster::{Busy, SessionReport, Tally, TransferKind, TransferOutcome};
 
 /// The control part of a request frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +144,23 @@ pub enum Request {
     /// Brings staged files to stable storage, and after that gives them their names, which are then synced too.
     /// Mutation. Answered by `Published`.
     Publish { items: Vec<Publication> },
+    /// Lists the server's sessions in the order of their ids, those after a given one (0 for the start). Answered by
+    /// `Sessions`.
+    ListSessions { after: SessionId },
+    /// Ends a session of another client, or those of all others: what it has is freed at once, and it is told why. For
+    /// the server's own user and root; `EPERM` for others. Mutation. Answered by `Kicked`.
+    Kick { session: Option<SessionId> },
+    /// Says that a name is about to be uploaded, downloaded, deleted or renamed: others see it, with what the server
+    /// counts of it, and another shell that announces something for a name that is uploaded, deleted or renamed is
+    /// told so. It ends with `EndTransfer`, with the release of the last open file that was counted for it, or with the
+    /// session. `total_bytes` is 0 where that is not known. What passes through `fh` is counted; without any open file
+    /// whatever the session moves in that direction through files that are counted for nothing else. Mutation. Answered
+    /// by `Announced`, or by `Busy`.
+    Announce { kind: TransferKind, parent: Node, name: Name, total_bytes: u64, fh: Option<Fh> },
+    /// Counts what passes through an open file for a transfer of the session. Mutation. Answered by `Done`.
+    CountFile { transfer: TransferId, fh: Fh },
+    /// Ends a transfer of the session. Mutation. Answered by `Transferred`.
+    EndTransfer { transfer: TransferId, outcome: TransferOutcome },
 }
 
 /// A complete file under a name that nobody looks for, and the name it is to get in the same directory.
@@ -272,6 +290,21 @@ pub enum Reply {
     /// A name was moved: what it leads to, unless others moved it on already; the directory that it was in, and the one
     /// that it is in if that is another.
     Renamed { moved: Option<Attr>, from: Box<DirChange>, to: Option<Box<DirChange>> },
+    /// A page of the sessions.
+    Sessions {
+        /// At most [`crate::limits::SESSIONS_PAGE_MAX`], by rising ids.
+        sessions: Vec<SessionReport>,
+        /// Whether there are no more.
+        end: bool,
+    },
+    /// So many sessions were ended.
+    Kicked(u64),
+    /// A transfer was announced.
+    Announced(TransferId),
+    /// Somebody else is at that name.
+    Busy(Busy),
+    /// What was counted of a transfer.
+    Transferred(Tally),
 }
 
 /// A directory after a change of the names in it.
@@ -302,6 +335,8 @@ pub struct Written {
 pub enum Push {
     /// The server is about to stop in an orderly way; it will be back, or not.
     Stopping,
+    /// The session was ended by the server's owner: the connection ends, and it cannot be resumed.
+    EndedByOwner,
 }
 
 impl Request {
@@ -323,7 +358,8 @@ impl Request {
             | Request::Seek { .. }
             | Request::GetLock { .. }
             | Request::HashRange { .. }
-            | Request::Fetch { .. } => false,
+            | Request::Fetch { .. }
+            | Request::ListSessions { .. } => false,
             Request::Forget { .. }
             | Request::SetAttr { .. }
             | Request::Symlink { .. }
@@ -345,7 +381,11 @@ impl Request {
             | Request::CopyRange { .. }
             | Request::SetLock { .. }
             | Request::Store { .. }
-            | Request::Publish { .. } => true,
+            | Request::Publish { .. }
+            | Request::Kick { .. }
+            | Request::Announce { .. }
+            | Request::CountFile { .. }
+            | Request::EndTransfer { .. } => true,
         }
     }
 
@@ -388,7 +428,12 @@ impl Request {
             | Request::GetLock { .. }
             | Request::SetLock { .. }
             | Request::Store { .. }
-            | Request::Publish { .. } => 0,
+            | Request::Publish { .. }
+            | Request::ListSessions { .. }
+            | Request::Kick { .. }
+            | Request::Announce { .. }
+            | Request::CountFile { .. }
+            | Request::EndTransfer { .. } => 0,
         }
     }
 
@@ -432,6 +477,11 @@ impl Request {
             Request::Fetch { .. } => "fetch",
             Request::Store { .. } => "store",
             Request::Publish { .. } => "publish",
+            Request::ListSessions { .. } => "who",
+            Request::Kick { .. } => "kick",
+            Request::Announce { .. } => "announce",
+            Request::CountFile { .. } => "count_file",
+            Request::EndTransfer { .. } => "end_transfer",
         }
     }
 }

@@ -38,6 +38,8 @@ bitflags! {
         const LOOKUP_OPEN = 1 << 1;
         /// Whole files and their hashes: `HashRange`, `Fetch`, `Store`, `Publish`.
         const TRANSFER = 1 << 2;
+        /// The client is a shell: people or scripts give its commands, each of which the server's log tells.
+        const SHELL = 1 << 3;
     }
 }
 

@@ -11,6 +11,7 @@ mod file;
 mod listing;
 mod name;
 pub mod path;
+mod roster;
 mod session;
 mod walk;
 
@@ -31,6 +32,7 @@ pub use crate::remote::error::{Reason, RemoteError, words};
 pub use crate::remote::file::RemoteFile;
 pub use crate::remote::listing::{Listed, Listing};
 pub use crate::remote::path::RemotePath;
+pub use crate::remote::roster::{Announced, Transfer};
 pub use crate::remote::session::{Held, Outcome, Patience, Session};
 pub use crate::remote::walk::{Follow, Found, Parent};
 
@@ -125,10 +127,12 @@ impl Remote {
         &self.shared.source
     }
 
-    /// The session; a new one if the last is over for a reason other than our own good-bye.
+    /// The session; a new one if the last is over for a reason other than our own good-bye, or that the server's owner has
+    /// ended it.
     pub fn session(&self) -> Result<Session, Reason> {
         let current = self.current();
-        if current.ending().is_none() || self.shared.current.lock().is_closed {
+        let stays = current.ending().is_none() || current.is_dismissed();
+        if stays || self.shared.current.lock().is_closed {
             return Ok(current);
         }
         let _beginning = self.shared.beginning.lock();

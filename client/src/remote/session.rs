@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use nearfs_protocol::attr::Attr;
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::greeting::Welcome;
+use nearfs_protocol::greeting::{Refusal, Welcome};
 use nearfs_protocol::id::{Fh, Node};
 use nearfs_protocol::message::{ReleasedFile, Reply, Request};
+use nearfs_protocol::session::client::Ending;
 use nearfs_transport::address::Source;
 use nearfs_transport::pool::Payload;
 
@@ -60,6 +61,7 @@ impl Session {
             timeout: config.timeout,
             connections: config.connections,
             client_name: config.client_name.clone(),
+            shell: true,
             ..VfsConfig::default()
         };
         let (rpc, welcome) = Rpc::connect(source, &vfs)?;
@@ -82,6 +84,11 @@ impl Session {
     /// Why the session is over, once it is.
     pub fn ending(&self) -> Option<String> {
         self.inner.rpc.ending().map(|ending| ending.to_string())
+    }
+
+    /// Whether it is over because the server's owner ended it. Nobody begins another by himself then.
+    pub fn is_dismissed(&self) -> bool {
+        matches!(self.inner.rpc.ending(), Some(Ending::Refused(Refusal::EndedByOwner)))
     }
 
     /// The permission bits that new files and directories do not get.
@@ -158,6 +165,11 @@ impl Session {
 
     pub(super) fn cancelled_by(&self, cancel: &Cancel) -> Session {
         Session { inner: Arc::clone(&self.inner), cancel: cancel.clone() }
+    }
+
+    /// Asks for something whose answer interests nobody, also when the wish has been told.
+    pub(super) fn tell(&self, request: Request) {
+        self.inner.rpc.tell(request);
     }
 
     pub(super) fn end_waits(&self, cancel: &Cancel) {

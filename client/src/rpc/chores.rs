@@ -139,7 +139,7 @@ impl Rpc {
 
     /// Asks for something whose answer interests nobody. It waits for a connection as long as it takes, or the
     /// server would keep what it could let go.
-    fn tell(&self, request: Request) {
+    pub(crate) fn tell(&self, request: Request) {
         let ask = Ask {
             caller: Caller::default(),
             pid: 0,

@@ -164,7 +164,7 @@ impl Rpc {
         true
     }
 
-    fn end_if_over(&self, state: MutexGuard<'_, State>) {
+    pub(super) fn end_if_over(&self, state: MutexGuard<'_, State>) {
         if let Phase::Over(ending) = state.session.phase() {
             log::error!("{}: the session is over: {ending}", self.address);
             for lost in self.end(state) {

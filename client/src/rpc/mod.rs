@@ -136,7 +136,7 @@ impl Rpc {
             export: source.export.clone(),
             path: source.path.clone(),
             client: config.client_name.clone(),
-            features: Features::all(),
+            features: if config.shell { Features::all() } else { Features::all() - Features::SHELL },
         };
         let mut session = ClientSession::new(destination, u64::from(std::process::id()));
         let pool = Pool::new(POOL_IDLE_BYTES_MAX);

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nearfs_protocol::codec::{DecodeError, FrameKind, decode_control};
+use nearfs_protocol::greeting::Refusal;
 use nearfs_protocol::id::Fh;
 use nearfs_protocol::message::{Answer, Push, ReleasedFile, Reply, Request};
+use nearfs_protocol::roster::TransferOutcome;
 use nearfs_protocol::session::client::Answered;
 use nearfs_transport::assembler::Frame;
 use nearfs_transport::frame::{FrameReader, ReceiveError};
@@ -62,12 +64,13 @@ impl Rpc {
                 }
             }
             FrameKind::Pong => self.state.lock().session.ponged(lane.connection, id, Instant::now()),
-            FrameKind::Push => {
-                match decode_control(frame.control)? {
-                    Push::Stopping => log::info!("{}: the server is stopping", self.address),
+            FrameKind::Push => match decode_control(frame.control)? {
+                Push::Stopping => {
+                    log::info!("{}: the server is stopping", self.address);
+                    lane.send(Outgoing::Bare(FrameKind::Ack, id));
                 }
-                lane.send(Outgoing::Bare(FrameKind::Ack, id));
-            }
+                Push::EndedByOwner => self.dismissed(),
+            },
             FrameKind::Ping => lane.send(Outgoing::Bare(FrameKind::Pong, id)),
             FrameKind::Hello
             | FrameKind::Welcome
@@ -107,6 +110,11 @@ impl Rpc {
                     .filter_map(|entry| entry.attr)
                     .for_each(|attr| self.batch_forget(attr.node, 1));
             }
+            Ok(Reply::Announced(transfer)) => {
+                let rpc = Arc::clone(self);
+                let outcome = TransferOutcome::GivenUp;
+                self.defer(Box::new(move || rpc.tell(Request::EndTransfer { transfer, outcome })));
+            }
             Ok(
                 Reply::Done
                 | Reply::Attr(_)
@@ -120,10 +128,23 @@ impl Rpc {
                 | Reply::Fetched { .. }
                 | Reply::Published { .. }
                 | Reply::Removed { .. }
-                | Reply::Renamed { .. },
+                | Reply::Renamed { .. }
+                | Reply::Sessions { .. }
+                | Reply::Kicked(_)
+                | Reply::Busy(_)
+                | Reply::Transferred(_),
             )
             | Err(_) => {}
         }
+    }
+
+    /// The server's owner ended the session: it does not come back.
+    fn dismissed(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.session.dismissed();
+        state.last_error = Some(Refusal::EndedByOwner.to_string());
+        state.connected_since = None;
+        self.end_if_over(state);
     }
 
     fn give_back(self: &Arc<Self>, fh: Fh) {

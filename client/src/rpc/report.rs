@@ -76,7 +76,8 @@ fn name(request: &Request) -> Option<&Name> {
         | Request::Rename { name, .. }
         | Request::Create { name, .. }
         | Request::Fetch { name, .. }
-        | Request::Store { name, .. } => Some(name),
+        | Request::Store { name, .. }
+        | Request::Announce { name, .. } => Some(name),
         Request::Forget { .. }
         | Request::GetAttr { .. }
         | Request::SetAttr { .. }
@@ -102,6 +103,10 @@ fn name(request: &Request) -> Option<&Name> {
         | Request::GetLock { .. }
         | Request::SetLock { .. }
         | Request::HashRange { .. }
-        | Request::Publish { .. } => None,
+        | Request::Publish { .. }
+        | Request::ListSessions { .. }
+        | Request::Kick { .. }
+        | Request::CountFile { .. }
+        | Request::EndTransfer { .. } => None,
     }
 }

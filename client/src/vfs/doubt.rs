@@ -83,7 +83,12 @@ fn places(request: &Request) -> Vec<(Node, &Name)> {
         | Request::GetLock { .. }
         | Request::SetLock { .. }
         | Request::HashRange { .. }
-        | Request::Fetch { .. } => Vec::new(),
+        | Request::Fetch { .. }
+        | Request::ListSessions { .. }
+        | Request::Kick { .. }
+        | Request::Announce { .. }
+        | Request::CountFile { .. }
+        | Request::EndTransfer { .. } => Vec::new(),
     }
 }
 

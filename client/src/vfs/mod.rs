@@ -13,6 +13,7 @@ mod name;
 mod open;
 mod path;
 mod read;
+mod roster;
 pub mod types;
 mod write;
 mod xattr;

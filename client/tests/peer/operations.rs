@@ -376,6 +376,22 @@ fn what_the_server_says_unasked_is_confirmed() {
 }
 
 #[test]
+fn a_session_that_the_owner_ended_does_not_come_back() {
+    let (peer, vfs) = Peer::with_client();
+    let pending = ask(|done| vfs.statfs(ME, 1, done));
+    peer.call();
+    let push = nearfs_protocol::message::Push::EndedByOwner;
+    peer.wire().send(nearfs_protocol::codec::FrameKind::Push, nearfs_protocol::id::RequestId(1), &push, &[]);
+    assert_eq!(pending.get(), Err(Errno::EIO), "who waits is told at once");
+    assert_eq!(ask(|done| vfs.statfs(ME, 1, done)).get(), Err(Errno::EIO));
+    let status = vfs.status();
+    assert!(!status.connected && status.connected_since.is_none());
+    assert_eq!(status.last_error.as_deref(), Some("the session was ended by the server's owner"));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(peer.hellos().len(), 1, "it does not connect again");
+}
+
+#[test]
 fn the_end_is_told() {
     let (peer, vfs) = Peer::with_client();
     assert_eq!(vfs.shutdown(std::time::Duration::from_secs(1)), Vec::<String>::new());

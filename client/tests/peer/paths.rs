@@ -5,12 +5,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nearfs_client::cancel::Cancel;
-use nearfs_client::remote::{Follow, Patience, Reason, Remote, RemoteConfig, RemoteError, RemotePath};
+use nearfs_client::remote::{
+    Announced, Follow, Patience, Reason, Remote, RemoteConfig, RemoteError, RemotePath, Session,
+};
 use nearfs_protocol::attr::{Attr, FileKind};
+use nearfs_protocol::codec::FrameKind;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Refusal;
-use nearfs_protocol::id::{BootEpoch, Change, Node};
-use nearfs_protocol::message::{RenameMode, Reply, Request, Written};
+use nearfs_protocol::id::{BootEpoch, Change, Fh, Node, RequestId, TransferId};
+use nearfs_protocol::message::{Push, RenameMode, Reply, Request, Written};
+use nearfs_protocol::roster::{Busy, Tally, TransferKind, TransferOutcome};
 
 use crate::scripted::{Asked, Heard, Peer};
 use crate::values::{ROOT, directory, entry, file, listed, name, opened, welcome};
@@ -373,4 +377,62 @@ fn connecting_can_be_given_up() {
     assert!(Remote::connect(&source, RemoteConfig::default(), &cancel).is_err());
     assert!(begun.elapsed() < Duration::from_secs(5));
     ending.join().unwrap();
+}
+
+#[test]
+fn a_transfer_is_announced_counted_and_ended() {
+    let (peer, remote) = with_remote();
+    let session = remote.session().unwrap();
+    let announce = |session: Session| {
+        std::thread::spawn(move || {
+            session.announce(TransferKind::Upload, (ROOT, name("a")), 10, None).unwrap()
+        })
+    };
+    let request = Request::Announce {
+        kind: TransferKind::Upload,
+        parent: ROOT,
+        name: name("a"),
+        total_bytes: 10,
+        fh: None,
+    };
+    let tally = Tally { bytes: 4, files: 1, elapsed_ms: 7 };
+    let announced = announce(session.clone());
+    let busy = Busy { by: "ben (::1)".into(), kind: TransferKind::Delete, total_bytes: 10, tally };
+    peer.expect(&request).reply(Reply::Busy(busy));
+    let Announced::Busy(busy) = announced.join().unwrap() else { panic!("it has begun") };
+    assert_eq!(busy.to_string(), "being deleted by ben (::1), 40 %");
+    let announced = announce(session.clone());
+    peer.expect(&request).reply(Reply::Announced(TransferId(5)));
+    let Announced::Begun(transfer) = announced.join().unwrap() else { panic!("it has not begun") };
+    let counted = std::thread::spawn(move || transfer.count(Fh(3)).map(|()| transfer).unwrap());
+    peer.expect(&Request::CountFile { transfer: TransferId(5), fh: Fh(3) }).reply(Reply::Done);
+    let transfer = counted.join().unwrap();
+    let ended = std::thread::spawn(move || transfer.end(TransferOutcome::Done).unwrap());
+    peer.expect(&Request::EndTransfer { transfer: TransferId(5), outcome: TransferOutcome::Done })
+        .reply(Reply::Transferred(tally));
+    assert_eq!(ended.join().unwrap(), tally);
+    // One that is only dropped was given up, also when the wish to end has been told.
+    let cancel = Cancel::new();
+    let session = remote.with_cancel(&cancel).session().unwrap();
+    let announced = announce(session);
+    peer.expect(&request).reply(Reply::Announced(TransferId(6)));
+    let announced = announced.join().unwrap();
+    cancel.cancel();
+    drop(announced);
+    peer.expect(&Request::EndTransfer { transfer: TransferId(6), outcome: TransferOutcome::GivenUp })
+        .reply(Reply::Transferred(tally));
+}
+
+#[test]
+fn nobody_begins_anew_when_the_owner_has_ended_the_session() {
+    let (peer, remote) = with_remote();
+    peer.wire().send(FrameKind::Push, RequestId(1), &Push::EndedByOwner, &[]);
+    let begun = Instant::now();
+    while !remote.current().is_dismissed() {
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let error = remote.stat(&path("a"), Follow::Yes).unwrap_err();
+    assert!(error.to_string().contains("ended by the server's owner"), "{error}");
+    assert_eq!((peer.hellos().len(), remote.session_count()), (1, 1));
 }

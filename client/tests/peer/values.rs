@@ -95,7 +95,7 @@ pub(crate) fn limits() -> GrantedLimits {
 pub(crate) fn welcome() -> Welcome {
     Welcome {
         version: SPOKEN.newest,
-        features: Features::all(),
+        features: Features::all() - Features::SHELL,
         epoch: BootEpoch(1),
         boot: BootId([1; 16]),
         session: SessionId(7),

@@ -135,6 +135,7 @@ impl SessionFiles {
         }
         for released in files {
             let Some(file) = self.files.remove(released.fh) else { continue };
+            self.transfers.released(&self.tree.transfers, released.fh);
             if let Some(owner) = released.flock_owner {
                 let owner = Owner { session: self.session, owner };
                 // A client that cannot tell the styles apart asks for flock(2) as ranges over the whole file.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,16 @@ impl Served {
     }
 
     pub(crate) fn start_sharing(timings: Timings, sessions_max: usize, descriptors: &Descriptors) -> Served {
+        Served::start_on("127.0.0.1:0", timings, sessions_max, descriptors)
+    }
+
+    /// A server that admits clients of other machines, which it takes its clients for: on a network of its own with an
+    /// address that is not loopback. Must be called on a thread that [`leave_network`] was called on.
+    pub(crate) fn start_for_strangers() -> Served {
+        Served::start_on(&format!("{STRANGE_ADDRESS}:0"), Timings::default(), 64, &Descriptors::new(1000))
+    }
+
+    fn start_on(address: &str, timings: Timings, sessions_max: usize, descriptors: &Descriptors) -> Served {
         let directory = tempfile::tempdir().unwrap();
         let identity = Identity::Squash {
             uid: rustix::process::geteuid().as_raw(),
@@ -47,11 +58,11 @@ impl Served {
         };
         let tree = Tree::open(directory.path(), identity, false, descriptors).unwrap();
         let config =
-            Config { tree: Arc::new(tree), insecure: false, sessions_max, connections_max: 4096, timings };
+            Config { tree: Arc::new(tree), insecure: true, sessions_max, connections_max: 4096, timings };
         let server = Server::new(config).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let any: ListenAddress = "127.0.0.1:0".parse().unwrap();
+        let any: ListenAddress = address.parse().unwrap();
         let listener = runtime.block_on(async { Listener::bind(&any) }).unwrap();
         let ListenAddress::Tcp(address) = *listener.local() else { panic!("not TCP") };
         let (accepting, ticking) = (server.clone(), server.clone());
@@ -84,6 +95,33 @@ pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(20), "it never came to pass");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// An address that is not loopback, of the network that [`leave_network`] makes.
+const STRANGE_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 7);
+
+/// Gives this thread, and those that it starts, a network of their own with one address. Needs root.
+pub(crate) fn leave_network() {
+    // SAFETY: only the network of this thread changes; no descriptor of before is used on it.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    // SAFETY: an all-zero request is one; both requests write only the fields that are read for them, and the kernel
+    // reads no further than the structure.
+    let done = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+        let address = libc::sockaddr_in {
+            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_port: 0,
+            sin_addr: libc::in_addr { s_addr: u32::from(STRANGE_ADDRESS).to_be() },
+            sin_zero: [0; 8],
+        };
+        request.ifr_ifru.ifru_addr = std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address);
+        let addressed = libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &request);
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        addressed | libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request)
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 pub(crate) fn new_session() -> SessionWish {

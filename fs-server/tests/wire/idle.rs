@@ -1,12 +1,18 @@
 //! What clients cost that do nothing.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::*;
+use crate::roster::{id, list};
 
 const SESSIONS: usize = 1000;
 /// Both ends are in this process, so that it is twice what the server needs, and more.
 const BYTES_PER_SESSION_MAX: usize = 32 * 1024;
+
+/// How long telling of all of them may take, of which most is work for the test.
+const LISTING_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_thousand_idle_sessions_cost_little() {
@@ -32,5 +38,10 @@ fn a_thousand_idle_sessions_cost_little() {
     // One at each end.
     assert!(descriptors <= 2 * SESSIONS + 8, "{descriptors} descriptors");
     assert!(witness.make_dir("after").is_ok());
+    let begun = Instant::now();
+    let listed = list(&mut witness);
+    assert!(begun.elapsed() < LISTING_TIME_MAX, "{:?}", begun.elapsed());
+    let expected: Vec<_> = [&witness].into_iter().chain(&clients).map(id).collect();
+    assert_eq!(listed.iter().map(|session| session.id).collect::<Vec<_>>(), expected);
     assert_eq!(served.server.active_sessions(), SESSIONS + 1);
 }

@@ -8,4 +8,7 @@ mod hostile;
 mod idle;
 mod lease;
 mod resume;
+mod roles;
+mod roster;
 mod service;
+mod transfers;

@@ -258,7 +258,8 @@ impl<C> ClientSession<C> {
             | Refusal::NoExport
             | Refusal::NotAdmitted(_)
             | Refusal::NoSession
-            | Refusal::Malformed => false,
+            | Refusal::Malformed
+            | Refusal::EndedByOwner => false,
         };
         match (&self.phase, &hello.session) {
             (Phase::Greeting, _) => self.over(Ending::Refused(refusal)),
@@ -291,6 +292,11 @@ impl<C> ClientSession<C> {
     /// We said good-bye, or stop without: no requests are accepted from here on.
     pub fn bye(&mut self) {
         self.over(Ending::Bye);
+    }
+
+    /// The server's owner ended the session, and the server said so.
+    pub fn dismissed(&mut self) {
+        self.over(Ending::Refused(Refusal::EndedByOwner));
     }
 
     /// Takes every request out of a session that is over, in the order of submission: none of them will be

@@ -90,12 +90,20 @@ pub(super) fn remembered(answer: &Answer) -> Answer {
             | Reply::Made { .. }
             | Reply::Created { .. }
             | Reply::Removed { .. }
-            | Reply::Renamed { .. },
+            | Reply::Renamed { .. }
+            | Reply::Kicked(_)
+            | Reply::Announced(_)
+            | Reply::Busy(_)
+            | Reply::Transferred(_),
         )
         | Err(_) => answer.clone(),
         // Mutations are not answered by these, which may be large.
-        Ok(Reply::Read { .. } | Reply::Listing { .. } | Reply::Hashed { .. } | Reply::Fetched { .. }) => {
-            Err(Errno::EIO)
-        }
+        Ok(
+            Reply::Read { .. }
+            | Reply::Listing { .. }
+            | Reply::Hashed { .. }
+            | Reply::Fetched { .. }
+            | Reply::Sessions { .. },
+        ) => Err(Errno::EIO),
     }
 }

@@ -6,6 +6,7 @@ use nearfs_protocol::greeting::*;
 use nearfs_protocol::id::*;
 use nearfs_protocol::message::*;
 use nearfs_protocol::name::Name;
+use nearfs_protocol::roster::*;
 use nearfs_protocol::version::{Features, VersionRange};
 use proptest::collection::vec;
 use proptest::option;
@@ -26,7 +27,7 @@ pub(crate) fn control() -> impl Strategy<Value = Control> {
         12 => call,
         6 => reply().prop_map(|reply| Control::Answer(Ok(reply))),
         1 => select(Errno::ALL).prop_map(|errno| Control::Answer(Err(errno))),
-        1 => Just(Control::Push(Push::Stopping)),
+        1 => select(vec![Push::Stopping, Push::EndedByOwner]).prop_map(Control::Push),
         1 => select(&EMPTY_KINDS[..]).prop_map(Control::Nothing),
     ]
 }
@@ -83,13 +84,14 @@ fn refusal() -> impl Strategy<Value = Refusal> {
             Refusal::NoSession,
             Refusal::Full,
             Refusal::Stopping,
-            Refusal::Malformed
+            Refusal::Malformed,
+            Refusal::EndedByOwner
         ]),
     ]
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    prop_oneof![names(), files(), attributes(), transfers()]
+    prop_oneof![names(), files(), attributes(), transfers(), sessions()]
 }
 
 /// Requests about names in directories.
@@ -247,7 +249,85 @@ fn set() -> impl Strategy<Value = SetAttr> {
         .prop_map(|(mode, uid, gid, size, atime, mtime)| SetAttr { mode, uid, gid, size, atime, mtime })
 }
 
+/// Requests about sessions and their transfers.
+fn sessions() -> impl Strategy<Value = Request> {
+    let outcome = prop_oneof![
+        Just(TransferOutcome::Done),
+        select(Errno::ALL).prop_map(TransferOutcome::Failed),
+        Just(TransferOutcome::GivenUp)
+    ];
+    let transfer = || long().prop_map(TransferId);
+    prop_oneof![
+        long().prop_map(|after| Request::ListSessions { after: SessionId(after) }),
+        option::of(long()).prop_map(|session| Request::Kick { session: session.map(SessionId) }),
+        (transfer_kind(), node(), name(), long(), option::of(fh())).prop_map(
+            |(kind, parent, name, total_bytes, fh)| Request::Announce { kind, parent, name, total_bytes, fh }
+        ),
+        (transfer(), fh()).prop_map(|(transfer, fh)| Request::CountFile { transfer, fh }),
+        (transfer(), outcome).prop_map(|(transfer, outcome)| Request::EndTransfer { transfer, outcome }),
+    ]
+}
+
+fn transfer_kind() -> impl Strategy<Value = TransferKind> {
+    use TransferKind::{Delete, Download, Rename, Upload};
+    select(vec![Upload, Download, Delete, Rename])
+}
+
+fn tally() -> impl Strategy<Value = Tally> {
+    (long(), long(), long()).prop_map(|(bytes, files, elapsed_ms)| Tally { bytes, files, elapsed_ms })
+}
+
+fn session_report() -> impl Strategy<Value = SessionReport> {
+    let transfer = (long(), transfer_kind(), bytes(), long(), tally());
+    let transfer = transfer.prop_map(|(id, kind, path, total_bytes, tally)| TransferReport {
+        transfer: TransferId(id),
+        kind,
+        path,
+        total_bytes,
+        tally,
+    });
+    let who = (long(), ".{0,20}", ".{0,20}", option::of(word()));
+    let flags = (flag(), flag(), flag());
+    let counts = (long(), long(), long(), long(), long(), long(), long());
+    (who, flags, counts, vec(".{0,9}", 0..4), vec(transfer, 0..3)).prop_map(
+        |((id, client, address, uid), (own, shell, connected), counts, recent, transfers)| SessionReport {
+            id: SessionId(id),
+            own,
+            client,
+            address,
+            uid,
+            shell,
+            connected,
+            age_ms: counts.0,
+            idle_ms: counts.1,
+            open_files: counts.2,
+            locks: counts.3,
+            read_bytes: counts.4,
+            written_bytes: counts.5,
+            recent,
+            transfers,
+            transfer_count: counts.6,
+        },
+    )
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
+    prop_oneof![11 => file_reply(), 5 => session_reply()]
+}
+
+fn session_reply() -> impl Strategy<Value = Reply> {
+    let busy = (".{0,20}", transfer_kind(), long(), tally())
+        .prop_map(|(by, kind, total_bytes, tally)| Busy { by, kind, total_bytes, tally });
+    prop_oneof![
+        (vec(session_report(), 0..3), flag()).prop_map(|(sessions, end)| Reply::Sessions { sessions, end }),
+        long().prop_map(Reply::Kicked),
+        long().prop_map(|id| Reply::Announced(TransferId(id))),
+        busy.prop_map(Reply::Busy),
+        tally().prop_map(Reply::Transferred),
+    ]
+}
+
+fn file_reply() -> impl Strategy<Value = Reply> {
     let entry = (name(), long(), option::of(attr()), long(), option::of(file_kind()))
         .prop_map(|(name, cookie, attr, ino, kind)| DirEntry { name, cookie, attr, ino, kind });
     let written = (long(), long(), long(), attr()).prop_map(|(size, offset, before, attr)| Written {

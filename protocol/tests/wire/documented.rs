@@ -7,7 +7,7 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::limits::*;
 use nearfs_protocol::version::Features;
 
-use crate::source::{ATTR, CODEC, GREETING, LIMITS, MESSAGE, constants, has_word, variants};
+use crate::source::{ATTR, CODEC, GREETING, LIMITS, MESSAGE, ROSTER, constants, has_word, variants};
 
 const PROTOCOL: &str = include_str!("../../../PROTOCOL.md");
 
@@ -16,6 +16,7 @@ fn every_message_is_documented() {
     let enums = [
         (CODEC, &["FrameKind"][..]),
         (GREETING, &["SessionWish", "Identity", "Refusal"]),
+        (ROSTER, &["TransferKind", "TransferOutcome"]),
         (ATTR, &["FileKind", "SetTime", "LockKind", "LockStyle"]),
         (
             MESSAGE,
@@ -69,6 +70,13 @@ fn every_limit_is_documented_with_its_value() {
         ("HASHED_BYTES_MAX", HASHED_BYTES_MAX),
         ("HASHES_MAX", HASHES_MAX),
         ("PUBLISHED_MAX", PUBLISHED_MAX),
+        ("CLIENT_NAME_BYTES_MAX", CLIENT_NAME_BYTES_MAX),
+        ("SESSIONS_PAGE_MAX", SESSIONS_PAGE_MAX),
+        ("RECENT_REQUESTS_MAX", RECENT_REQUESTS_MAX),
+        ("TRANSFERS_SHOWN_MAX", TRANSFERS_SHOWN_MAX),
+        ("SHOWN_PATH_BYTES_MAX", SHOWN_PATH_BYTES_MAX),
+        ("TRANSFERS_MAX", TRANSFERS_MAX),
+        ("TRANSFER_FILES_MAX", TRANSFER_FILES_MAX),
     ];
     let times = [
         ("GREETING_TIME_MAX", vec![GREETING_TIME_MAX]),

@@ -9,7 +9,7 @@ use nearfs_protocol::limits::HEADER_BYTES;
 
 use crate::control::Control;
 use crate::samples::{Sample, samples};
-use crate::source::{ATTR, CODEC, GREETING, MESSAGE, first_word, variants};
+use crate::source::{ATTR, CODEC, GREETING, MESSAGE, ROSTER, first_word, variants};
 
 const GOLDEN: &str = include_str!("golden.txt");
 
@@ -75,6 +75,8 @@ fn no_variant_is_missing() {
         (MESSAGE, "WriteSync", "sync: "),
         (MESSAGE, "XattrMode", "mode: "),
         (MESSAGE, "SeekTarget", "target: "),
+        (ROSTER, "TransferKind", "kind: "),
+        (ROSTER, "TransferOutcome", "outcome: "),
     ];
     for (source, name, before) in enums {
         let printed: Vec<_> = all.split(before).skip(1).map(first_word).collect();

@@ -19,8 +19,9 @@ use crate::samples::samples;
 /// with what a growing vector leaves unused.
 const GROWTH_MAX: usize = 24;
 
-/// What serde reserves at most because a length says so, before it sees the items.
-const RESERVED_BYTES_MAX: usize = 1024 * 1024;
+/// What serde reserves at most because a length says so, before it sees the items: for a list, and for one within the
+/// item that it is at.
+const RESERVED_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 const KINDS: [FrameKind; 6] = [
     FrameKind::Hello,

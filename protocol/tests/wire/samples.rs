@@ -7,6 +7,7 @@ use nearfs_protocol::greeting::*;
 use nearfs_protocol::id::*;
 use nearfs_protocol::message::*;
 use nearfs_protocol::name::Name;
+use nearfs_protocol::roster::*;
 use nearfs_protocol::version::{Features, VersionRange};
 
 use crate::control::{Control, EMPTY_KINDS};
@@ -28,7 +29,7 @@ pub(crate) fn samples() -> Vec<Sample> {
     controls.extend(requests().into_iter().map(call));
     controls.extend(replies().into_iter().map(|reply| Control::Answer(Ok(reply))));
     controls.push(Control::Answer(Err(Errno::ENOENT)));
-    controls.push(Control::Push(Push::Stopping));
+    controls.extend([Push::Stopping, Push::EndedByOwner].map(Control::Push));
     controls.extend(EMPTY_KINDS.map(Control::Nothing));
     controls.into_iter().map(sample).collect()
 }
@@ -66,6 +67,7 @@ fn greetings() -> Vec<Control> {
         Refusal::Full,
         Refusal::Stopping,
         Refusal::Malformed,
+        Refusal::EndedByOwner,
     ];
     let identities = [Identity::Squash { uid: 1000, gid: 100 }, Identity::Passthrough];
     let versions = VersionRange { oldest: 1, newest: 1 };
@@ -112,6 +114,9 @@ fn requests() -> Vec<Request> {
     let (staged, mode) = (name("s"), RenameMode::NoReplace);
     let publication = Publication { parent, staged, name: name("a"), mode };
     let write = |at, sync| Request::Write { fh, at, sync };
+    let (transfer, total_bytes) = (TransferId(0x7a), 5_000_000_000);
+    let announce = |kind, fh| Request::Announce { kind, parent, name: name("a"), total_bytes, fh };
+    let end = |outcome| Request::EndTransfer { transfer, outcome };
     vec![
         Request::Lookup { parent, name: name("a"), also_open: None },
         Request::Lookup { parent, name: name("a"), also_open },
@@ -159,6 +164,17 @@ fn requests() -> Vec<Request> {
         Request::Fetch { parent, name: name("a"), content_bytes_max: 65_536 },
         Request::Store { parent, name: name("s"), mode: 0o666, umask: 0o022, set, hash: HASH },
         Request::Publish { items: vec![publication] },
+        Request::ListSessions { after: SessionId(0x5e55) },
+        Request::Kick { session: Some(SessionId(0x5e55)) },
+        Request::Kick { session: None },
+        announce(TransferKind::Upload, Some(fh)),
+        announce(TransferKind::Download, None),
+        announce(TransferKind::Delete, None),
+        announce(TransferKind::Rename, None),
+        Request::CountFile { transfer, fh },
+        end(TransferOutcome::Done),
+        end(TransferOutcome::Failed(Errno::ENOSPC)),
+        end(TransferOutcome::GivenUp),
     ]
 }
 
@@ -207,9 +223,49 @@ fn replies() -> Vec<Reply> {
         Reply::Removed { parent: parent() },
         Reply::Renamed { moved: Some(file), from: parent(), to: Some(parent()) },
         Reply::Renamed { moved: None, from: parent(), to: None },
+        Reply::Sessions { sessions: vec![session_report()], end: true },
+        Reply::Kicked(3),
+        Reply::Announced(TransferId(0x7a)),
+        Reply::Busy(Busy {
+            by: "laptop (::1)".into(),
+            kind: TransferKind::Upload,
+            total_bytes: 5,
+            tally: TALLY,
+        }),
+        Reply::Transferred(TALLY),
     ];
     replies.extend(kinds.map(|kind| Reply::Attr(attr(kind))));
     replies
+}
+
+const TALLY: Tally = Tally { bytes: 2, files: 1, elapsed_ms: 250 };
+
+fn session_report() -> SessionReport {
+    let transfer = TransferReport {
+        transfer: TransferId(0x7a),
+        kind: TransferKind::Upload,
+        path: b"a/\xff".to_vec(),
+        total_bytes: 5,
+        tally: TALLY,
+    };
+    SessionReport {
+        id: SessionId(0x5e55),
+        own: true,
+        client: "laptop".into(),
+        address: "127.0.0.1:53210".into(),
+        uid: Some(1000),
+        shell: true,
+        connected: true,
+        age_ms: 90_000,
+        idle_ms: 20,
+        open_files: 3,
+        locks: 1,
+        read_bytes: 1 << 33,
+        written_bytes: 2,
+        recent: vec!["write".into(), "lookup".into()],
+        transfers: vec![transfer],
+        transfer_count: 1,
+    }
 }
 
 fn node(id: u64) -> Node {

@@ -2,6 +2,7 @@
 
 pub(crate) const MESSAGE: &str = include_str!("../../src/message.rs");
 pub(crate) const GREETING: &str = include_str!("../../src/greeting.rs");
+pub(crate) const ROSTER: &str = include_str!("../../src/roster.rs");
 pub(crate) const ATTR: &str = include_str!("../../src/attr.rs");
 pub(crate) const CODEC: &str = include_str!("../../src/codec.rs");
 pub(crate) const LIMITS: &str = include_str!("../../src/limits.rs");

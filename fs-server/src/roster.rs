@@ -1,0 +1,63 @@
+//! Who is connected, and the end of sessions that the server's owner does not want.
+
+use std::time::Instant;
+
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::SessionId;
+use nearfs_protocol::limits::SESSIONS_PAGE_MAX;
+use nearfs_protocol::message::{Reply, Request};
+use nearfs_protocol::roster::SessionReport;
+
+use crate::dispatch::Response;
+use crate::session::Session;
+use crate::sessions::Sessions;
+
+/// Answers what is asked of the server and not of files; `None` for everything else. `is_owner`: whether the connection
+/// that asks comes from the server's own user or root.
+pub(crate) fn answer(
+    sessions: &Sessions,
+    asking: &Session,
+    is_owner: bool,
+    request: &Request,
+) -> Option<Response> {
+    if let Request::ListSessions { after } = request {
+        let (sessions, end) = page(sessions, *after, asking.id);
+        return Some(Reply::Sessions { sessions, end }.into());
+    }
+    let Request::Kick { session } = request else { return None };
+    Some(match kick(sessions, asking, is_owner, *session) {
+        Ok(count) => Reply::Kicked(count).into(),
+        Err(errno) => Response::refused(errno),
+    })
+}
+
+/// Some sessions after an id, as `asking` is told of them; whether there are no more.
+pub(crate) fn page(sessions: &Sessions, after: SessionId, asking: SessionId) -> (Vec<SessionReport>, bool) {
+    let now = Instant::now();
+    let (page, end) = sessions.page(after, SESSIONS_PAGE_MAX);
+    (page.iter().map(|session| session.report(asking, now)).collect(), end)
+}
+
+/// Ends one session, or all but the one that asks. How many were ended.
+///
+/// Errors: `EPERM` for whoever is not the owner, `EINVAL` for one's own session, `ENOENT` for one that is not there.
+fn kick(
+    sessions: &Sessions,
+    asking: &Session,
+    is_owner: bool,
+    session: Option<SessionId>,
+) -> Result<u64, Errno> {
+    if !is_owner {
+        log::warn!("session {}: may not end other sessions", asking.id.0);
+        return Err(Errno::EPERM);
+    }
+    match session {
+        Some(id) if id == asking.id => Err(Errno::EINVAL),
+        Some(id) if sessions.dismiss(id) => Ok(1),
+        Some(_) => Err(Errno::ENOENT),
+        None => {
+            let others = sessions.all().into_iter().map(|session| session.id).filter(|id| *id != asking.id);
+            Ok(others.filter(|id| sessions.dismiss(*id)).count() as u64)
+        }
+    }
+}
