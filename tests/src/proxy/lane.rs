@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::fault::{Allowance, Faults};
 use super::flip::Flipper;
+use super::frames::{FrameReader, Seen};
 use super::ring::Ring;
 
 /// Bytes under way at most, enough for 1 GB/s over 64 ms; a longer or faster way is limited by it.
@@ -35,7 +36,7 @@ enum Ending {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Passed {
     pub(super) bytes: usize,
-    /// More was due, and the allowance is used up.
+    /// More was due, and must not pass.
     pub(super) exhausted: bool,
 }
 
@@ -53,6 +54,10 @@ pub(super) struct Lane {
     free_at: Instant,
     ending: Ending,
     has_swallowed: bool,
+    frames: FrameReader,
+    passed: u64,
+    /// Where in the stream everything is to be cut.
+    cut_at: Option<u64>,
 }
 
 impl Lane {
@@ -64,6 +69,9 @@ impl Lane {
             free_at: now,
             ending: Ending::Open,
             has_swallowed: false,
+            frames: FrameReader::default(),
+            passed: 0,
+            cut_at: None,
         }
     }
 
@@ -124,30 +132,43 @@ impl Lane {
         self.has_swallowed && !faults.swallowed
     }
 
-    /// Reads once from `source`, which does not block.
-    pub(super) fn fill(&mut self, source: BorrowedFd, faults: &Faults, now: Instant) -> Result<(), Errno> {
+    /// Reads once from `source`, which does not block, and returns the frames that this makes known. What is asked
+    /// by calls is among it only if `with_calls` says so.
+    pub(super) fn fill(
+        &mut self,
+        source: BorrowedFd,
+        faults: &Faults,
+        with_calls: bool,
+        now: Instant,
+    ) -> Result<Vec<Seen>, Errno> {
         let spare = self.ring.spare();
         let limit = spare.len().min(READ_BYTES_MAX);
         let count = match rustix::io::read(source, &mut spare[..limit]) {
             Ok(0) => {
                 self.ending = Ending::Due(now + faults.delay);
-                return Ok(());
+                return Ok(Vec::new());
             }
             Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         if faults.swallowed {
             self.has_swallowed = true;
-            return Ok(());
+            return Ok(Vec::new());
         }
+        let seen = self.frames.read(&spare[..count], with_calls);
         self.flipper.flip(&mut spare[..count], faults.flip);
         self.ring.commit(count);
         self.mark(count, now + faults.delay);
-        Ok(())
+        Ok(seen)
     }
 
-    /// Writes what may leave to `sink`, which does not block, as far as `allowance` goes.
+    /// Lets the stream pass up to this place, and no further.
+    pub(super) fn cut_at(&mut self, place: u64) {
+        self.cut_at = Some(place);
+    }
+
+    /// Writes what may leave to `sink`, which does not block, as far as `allowance` and a cut go.
     pub(super) fn drain(
         &mut self,
         sink: BorrowedFd,
@@ -159,7 +180,9 @@ impl Lane {
         if wanted == 0 {
             return Ok(Passed::default());
         }
-        let allowed = allowance.take(wanted);
+        let before_cut =
+            self.cut_at.map_or(wanted, |at| at.saturating_sub(self.passed).min(wanted as u64) as usize);
+        let allowed = allowance.take(before_cut);
         let bytes = match rustix::io::write(sink, &self.ring.front()[..allowed]) {
             Ok(bytes) => bytes,
             Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -167,6 +190,7 @@ impl Lane {
         };
         allowance.give_back(allowed - bytes);
         self.release(bytes);
+        self.passed += bytes as u64;
         if let Some(rate) = faults.rate {
             let start = self.free_at.max(now.checked_sub(RATE_PIECE).unwrap_or(now));
             self.free_at = start + Duration::from_secs_f64(bytes as f64 / rate as f64);

@@ -13,6 +13,7 @@ use rustix::net::Shutdown;
 use super::Shared;
 use super::endpoint::reset_on_close;
 use super::fault::{Faults, Side, Way};
+use super::frames::LinkNumber;
 use super::lane::Lane;
 
 /// What one connection is told to do at once.
@@ -113,6 +114,7 @@ pub(super) struct Link {
     server: Option<OwnedFd>,
     up: Lane,
     down: Lane,
+    number: LinkNumber,
 }
 
 impl Link {
@@ -121,11 +123,12 @@ impl Link {
         control: Arc<LinkControl>,
         client: OwnedFd,
         server: OwnedFd,
-        seed: u64,
+        number: LinkNumber,
     ) -> Link {
         let now = Instant::now();
-        let (up, down) = (Lane::new(seed, now), Lane::new(!seed, now));
-        Link { shared, control, client: Some(client), server: Some(server), up, down }
+        // The number is also the seed of its damages.
+        let (up, down) = (Lane::new(number, now), Lane::new(!number, now));
+        Link { shared, control, client: Some(client), server: Some(server), up, down, number }
     }
 
     /// Moves bytes until both programs have ended their streams, one of them fails, or the proxy says so.
@@ -223,7 +226,9 @@ impl Link {
         let now = Instant::now();
         let readable = ready.source(way).intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
         if let Some(source) = source.as_ref().filter(|_| readable && lane.has_room(&faults)) {
-            lane.fill(source.as_fd(), &faults, now)?;
+            let seen = lane.fill(source.as_fd(), &faults, self.shared.wants_calls(), now)?;
+            let trapped = seen.iter().find(|frame| self.shared.is_trapped(self.number, frame));
+            trapped.into_iter().for_each(|frame| lane.cut_at(frame.at));
         }
         let Some(sink) = sink else { return Ok(true) };
         let passed = lane.drain(sink.as_fd(), &faults, self.shared.allowance(way), now)?;

@@ -1,13 +1,15 @@
 //! A proxy that does to connections what bad networks do, on command and by the clock.
 //!
 //! It stands between a client and a server, on TCP or Unix sockets, and passes bytes on until told otherwise:
-//! delay, rate, cut, half-open connections, black holes, flipped bits. Each connection has a thread of its own;
+//! delay, rate, cut, half-open connections, black holes, flipped bits. It knows the frames of nearfs, so that it can
+//! cut between a request and its reply. Each connection has a thread of its own;
 //! bytes under way wait in a queue per direction, so a delay costs no bandwidth. Connecting itself is never
 //! delayed, as the kernel does it before the proxy knows.
 
 mod endpoint;
 mod fault;
 mod flip;
+mod frames;
 mod lane;
 mod link;
 mod measure;
@@ -26,11 +28,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 pub use endpoint::Endpoint;
 pub use fault::{Side, Way};
+pub use frames::Calls;
 pub use measure::{Measured, measure};
 pub use script::{Command, HELP, ScriptError, parse_bytes, parse_duration};
 
 use endpoint::{Listener, reset_on_close};
 use fault::{Allowance, Faults};
+use frames::{LinkNumber, Seen, Trap};
 use link::{Link, LinkControl, Order, Wake};
 
 /// Connections at once; more are closed as they come.
@@ -119,6 +123,12 @@ impl FaultProxy {
         self.shared.allowance(way).limit(bytes);
     }
 
+    /// Lets `number` more of these calls pass, and cuts all connections when the answer to the last of them wants
+    /// to leave: it has been carried out, and nobody is told.
+    pub fn cut_reply(&self, calls: Calls, number: u64) {
+        self.shared.set_trap(Some(Trap::new(calls, number)));
+    }
+
     /// Loses the other side of all connections; the one `kept` goes on talking into the void.
     pub fn half_open(&self, kept: Side) {
         self.shared.order_all(Order::HalfOpen(kept));
@@ -127,6 +137,7 @@ impl FaultProxy {
     /// Ends all faults that last.
     pub fn clear(&self) {
         Way::BOTH.into_iter().for_each(|way| self.shared.allowance(way).lift());
+        self.shared.set_trap(None);
         self.change(&Way::BOTH, |faults| *faults = Faults::default());
     }
 
@@ -157,6 +168,9 @@ struct Shared {
     faults: Mutex<[Faults; 2]>,
     allowances: [Allowance; 2],
     passed: [AtomicU64; 2],
+    trap: Mutex<Option<Trap>>,
+    /// Whether there is one, which is asked with every read.
+    has_trap: AtomicBool,
     links: Mutex<Vec<Weak<LinkControl>>>,
     accept_wake: Wake,
     stopped: AtomicBool,
@@ -170,6 +184,8 @@ impl Shared {
             faults: Mutex::default(),
             allowances: [Allowance::unlimited(), Allowance::unlimited()],
             passed: Default::default(),
+            trap: Mutex::default(),
+            has_trap: AtomicBool::new(false),
             links: Mutex::default(),
             accept_wake: Wake::new()?,
             stopped: AtomicBool::new(false),
@@ -188,6 +204,21 @@ impl Shared {
         self.passed[way as usize].fetch_add(bytes as u64, SeqCst);
     }
 
+    fn set_trap(&self, trap: Option<Trap>) {
+        let mut own = self.trap.lock();
+        self.has_trap.store(trap.is_some(), SeqCst);
+        *own = trap;
+    }
+
+    fn wants_calls(&self) -> bool {
+        self.has_trap.load(SeqCst) && self.trap.lock().as_ref().is_some_and(Trap::wants_calls)
+    }
+
+    /// Whether everything is to be cut before this frame.
+    fn is_trapped(&self, link: LinkNumber, frame: &Seen) -> bool {
+        self.has_trap.load(SeqCst) && self.trap.lock().as_mut().is_some_and(|trap| trap.sees(link, frame))
+    }
+
     fn links(&self) -> Vec<Arc<LinkControl>> {
         self.links.lock().iter().filter_map(Weak::upgrade).collect()
     }
@@ -198,11 +229,12 @@ impl Shared {
 
     fn cut_all(&self) {
         Way::BOTH.into_iter().for_each(|way| self.allowance(way).lift());
+        self.set_trap(None);
         self.order_all(Order::Cut);
     }
 
     fn accept(self: &Arc<Self>, listener: &Listener) {
-        let mut seed = self.seed;
+        let mut number = self.seed;
         while !self.stopped.load(SeqCst) {
             let mut polled =
                 [PollFd::new(listener, PollFlags::IN), PollFd::new(&self.accept_wake, PollFlags::IN)];
@@ -210,8 +242,8 @@ impl Shared {
             poll(&mut polled, None).ok();
             match listener.accept() {
                 Ok(client) => {
-                    seed = seed.wrapping_add(1);
-                    self.open_link(client, seed);
+                    number = number.wrapping_add(1);
+                    self.open_link(client, number);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
@@ -223,12 +255,12 @@ impl Shared {
     }
 
     /// Connects `client` to the target in a thread of its own. A client that cannot be served is let go.
-    fn open_link(self: &Arc<Self>, client: OwnedFd, seed: u64) {
+    fn open_link(self: &Arc<Self>, client: OwnedFd, number: LinkNumber) {
         let opened = self.register().and_then(|control| {
             let shared = Arc::clone(self);
             thread::Builder::new().name("proxy-link".to_owned()).spawn(move || {
                 match shared.target.connect() {
-                    Ok(server) => Link::new(shared, control, client, server, seed).run(),
+                    Ok(server) => Link::new(shared, control, client, server, number).run(),
                     Err(error) => {
                         log::warn!("cannot connect to {}: {error}", shared.target);
                         reset_on_close(&client);

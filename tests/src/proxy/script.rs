@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use super::{FaultProxy, Side, Way};
+use super::{Calls, FaultProxy, Side, Way};
 
 /// The commands, as `help` prints them.
 pub const HELP: &str = "\
@@ -18,6 +18,8 @@ pub const HELP: &str = "\
   cut                    reset all connections
   close                  end all connections in good order
   cut-after WAY BYTES    cut when so many more bytes have passed and the next one wants to
+  cut-reply CALLS [N]    cut when the answer to the Nth (1) of these calls from now on wants to pass; CALLS is an
+                         operation (mkdir, write, ...) or change
   halfopen client|server lose the other side; the one named is not told
   clear                  end all faults that last";
 
@@ -38,6 +40,7 @@ enum Action {
     Cut,
     Close,
     CutAfter(Way, u64),
+    CutReply(Calls, u64),
     HalfOpen(Side),
     Clear,
 }
@@ -74,6 +77,7 @@ impl Command {
             Action::Cut => proxy.cut(),
             Action::Close => proxy.close(),
             Action::CutAfter(way, bytes) => proxy.cut_after(*way, *bytes),
+            Action::CutReply(calls, number) => proxy.cut_reply(calls.clone(), *number),
             Action::HalfOpen(kept) => proxy.half_open(*kept),
             Action::Clear => proxy.clear(),
         }
@@ -96,6 +100,7 @@ impl FromStr for Command {
             "cut" => Action::Cut,
             "close" => Action::Close,
             "cut-after" => Action::CutAfter(words.way()?, parse_bytes(words.next("a number of bytes")?)?),
+            "cut-reply" => Action::CutReply(words.next("an operation")?.parse()?, words.count()?),
             "halfopen" => Action::HalfOpen(words.side()?),
             "clear" => Action::Clear,
             unknown => return Err(ScriptError::Unknown(unknown.to_owned())),
@@ -187,6 +192,12 @@ impl<'line> Words<'line> {
         probability.ok_or_else(|| malformed(text, "a probability between 0 and 1"))
     }
 
+    fn count(&mut self) -> Result<u64, ScriptError> {
+        let Some(text) = self.0.pop_front() else { return Ok(1) };
+        let count = text.parse().ok().filter(|count| *count > 0);
+        count.ok_or_else(|| malformed(text, "a number from 1"))
+    }
+
     fn end(&self) -> Result<(), ScriptError> {
         self.0.front().map_or(Ok(()), |word| Err(malformed(word, "part of the command")))
     }
@@ -216,6 +227,10 @@ mod tests {
         assert_eq!(action("cut"), Action::Cut);
         assert_eq!(action("close"), Action::Close);
         assert_eq!(action("cut-after down 0"), Action::CutAfter(Way::Down, 0));
+        let mkdir = || Calls::Operation("mkdir".to_owned());
+        assert_eq!(action("cut-reply mkdir"), Action::CutReply(mkdir(), 1));
+        assert_eq!(action("cut-reply mkdir 3"), Action::CutReply(mkdir(), 3));
+        assert_eq!(action("cut-reply change 2"), Action::CutReply(Calls::Changes, 2));
         assert_eq!(action("halfopen client"), Action::HalfOpen(Side::Client));
         assert_eq!(action("clear"), Action::Clear);
     }
@@ -235,6 +250,8 @@ mod tests {
         assert_eq!(error("delay -1ms"), "\"-1ms\" is not a time such as 10ms");
         assert_eq!(error("flip 2"), "\"2\" is not a probability between 0 and 1");
         assert_eq!(error("cut now"), "\"now\" is not part of the command");
+        assert_eq!(error("cut-reply mkdir 0"), "\"0\" is not a number from 1");
+        assert_eq!(error("cut-reply 5"), "\"5\" is not change or an operation such as mkdir");
         assert_eq!(error("cut-after 5"), "\"5\" is not up or down");
     }
 }
