@@ -3,5 +3,6 @@
 pub mod bench;
 pub mod harness;
 pub mod model;
+pub mod mutations;
 pub mod passthrough;
 pub mod proxy;

@@ -194,6 +194,21 @@ fn nothing_is_left_to_do() {
     }
 }
 
+/// Whether a test notices them takes long (`scripts/mutations`); that they still mean the code as it is does not.
+#[test]
+fn every_mutation_applies() {
+    let mutations = nearfs_tests::mutations::all(&root()).unwrap();
+    assert!(mutations.len() > 10, "only {} mutations were found", mutations.len());
+    for mutation in mutations {
+        mutation.apply(&root()).unwrap_or_else(|error| panic!("{error}"));
+        let package = mutation.tests.iter().all(|test| {
+            let name = test[0].strip_prefix("nearfs-").unwrap_or("cli");
+            CRATES.contains(&name)
+        });
+        assert!(package, "{} names a test of no crate", mutation.name);
+    }
+}
+
 #[test]
 fn documents_mention_every_crate() {
     for document in ["README.md", "ARCHITECTURE.md"] {
