@@ -37,6 +37,17 @@ impl NearFs {
     pub(crate) fn new(vfs: Arc<Vfs>, wanted: Wanted) -> NearFs {
         NearFs { vfs, wanted }
     }
+
+    /// Runs a callback so that a panic in it ends with `EIO` for its caller (the reply is dropped, which sends it)
+    /// instead of with the end of the thread that serves the mount. Before the thread goes back to the kernel it sees
+    /// to what it asked.
+    fn guarded(&self, operation: &str, callback: impl FnOnce()) {
+        self.vfs.attend(|| {
+            if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+                log::error!("{operation} failed by a bug; its caller got EIO");
+            }
+        });
+    }
 }
 
 impl Filesystem for NearFs {
@@ -46,7 +57,7 @@ impl Filesystem for NearFs {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        guarded("lookup", || {
+        self.guarded("lookup", || {
             self.vfs.lookup(caller(req), parent.0, name.as_bytes(), move |found| {
                 answer::lookup(reply, found);
             });
@@ -55,11 +66,11 @@ impl Filesystem for NearFs {
 
     /// Batches arrive here one by one: the library keeps its type for them to itself.
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        guarded("forget", || self.vfs.forget(ino.0, nlookup));
+        self.guarded("forget", || self.vfs.forget(ino.0, nlookup));
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        guarded("getattr", || {
+        self.guarded("getattr", || {
             self.vfs.getattr(caller(req), ino.0, fh.map(|fh| fh.0), move |attr| answer::attr(reply, attr));
         });
     }
@@ -82,7 +93,7 @@ impl Filesystem for NearFs {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        guarded("setattr", || {
+        self.guarded("setattr", || {
             let set = SetAttr {
                 mode: mode.map(|mode| mode & 0o7777),
                 uid,
@@ -97,14 +108,14 @@ impl Filesystem for NearFs {
     }
 
     fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        guarded("access", || {
+        self.guarded("access", || {
             let mask = (mask.bits() & 7) as u8;
             self.vfs.access(caller(req), ino.0, mask, move |result| answer::empty(reply, result));
         });
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        guarded("readlink", || {
+        self.guarded("readlink", || {
             self.vfs.readlink(caller(req), ino.0, move |target| match target {
                 Ok(target) => reply.data(&target),
                 Err(errno) => reply.error(convert::errno(errno)),
@@ -113,7 +124,7 @@ impl Filesystem for NearFs {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        guarded("symlink", || {
+        self.guarded("symlink", || {
             let target = target.as_os_str().as_bytes();
             self.vfs.symlink(caller(req), parent.0, name.as_bytes(), target, move |entry| {
                 answer::entry(reply, entry);
@@ -122,7 +133,7 @@ impl Filesystem for NearFs {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
-        guarded("link", || {
+        self.guarded("link", || {
             self.vfs.link(caller(req), ino.0, new_parent.0, new_name.as_bytes(), move |entry| {
                 answer::entry(reply, entry);
             });
@@ -139,7 +150,7 @@ impl Filesystem for NearFs {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        guarded("mknod", || {
+        self.guarded("mknod", || {
             let name = name.as_bytes();
             self.vfs.mknod(caller(req), parent.0, name, mode, umask, rdev, move |entry| {
                 answer::entry(reply, entry);
@@ -148,7 +159,7 @@ impl Filesystem for NearFs {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        guarded("mkdir", || {
+        self.guarded("mkdir", || {
             self.vfs.mkdir(caller(req), parent.0, name.as_bytes(), mode, umask, move |entry| {
                 answer::entry(reply, entry);
             });
@@ -156,7 +167,7 @@ impl Filesystem for NearFs {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded("unlink", || {
+        self.guarded("unlink", || {
             self.vfs.unlink(caller(req), parent.0, name.as_bytes(), move |result| {
                 answer::empty(reply, result);
             });
@@ -164,7 +175,7 @@ impl Filesystem for NearFs {
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded("rmdir", || {
+        self.guarded("rmdir", || {
             self.vfs.rmdir(caller(req), parent.0, name.as_bytes(), move |result| {
                 answer::empty(reply, result);
             });
@@ -181,7 +192,7 @@ impl Filesystem for NearFs {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        guarded("rename", || {
+        self.guarded("rename", || {
             let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
             let flags = flags.bits();
             self.vfs.rename(caller(req), parent.0, name, new_parent.0, new_name, flags, move |result| {
@@ -191,7 +202,7 @@ impl Filesystem for NearFs {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        guarded("open", || {
+        self.guarded("open", || {
             self.vfs.open(caller(req), ino.0, flags.0, move |opened| answer::opened(reply, opened));
         });
     }
@@ -206,7 +217,7 @@ impl Filesystem for NearFs {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        guarded("create", || {
+        self.guarded("create", || {
             let name = name.as_bytes();
             self.vfs.create(caller(req), parent.0, name, mode, umask, flags, move |created| {
                 answer::created(reply, created);
@@ -225,7 +236,7 @@ impl Filesystem for NearFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guarded("read", || {
+        self.guarded("read", || {
             self.vfs.read(caller(req), ino.0, fh.0, offset, size, move |bytes| match bytes {
                 Ok(bytes) => reply.data(bytes),
                 Err(errno) => reply.error(convert::errno(errno)),
@@ -245,7 +256,7 @@ impl Filesystem for NearFs {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        guarded("write", || {
+        self.guarded("write", || {
             self.vfs.write(caller(req), ino.0, fh.0, offset, bytes, flags.0, move |size| match size {
                 Ok(size) => reply.written(size),
                 Err(errno) => reply.error(convert::errno(errno)),
@@ -254,13 +265,13 @@ impl Filesystem for NearFs {
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
-        guarded("flush", || {
+        self.guarded("flush", || {
             self.vfs.flush(caller(req), ino.0, fh.0, owner.0, move |result| answer::empty(reply, result));
         });
     }
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        guarded("fsync", || {
+        self.guarded("fsync", || {
             self.vfs.fsync(caller(req), ino.0, fh.0, data_only, move |result| answer::empty(reply, result));
         });
     }
@@ -275,20 +286,20 @@ impl Filesystem for NearFs {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        guarded("release", || {
+        self.guarded("release", || {
             self.vfs.release(ino.0, fh.0, flock_owner.map(|owner| owner.0));
             reply.ok();
         });
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        guarded("opendir", || {
+        self.guarded("opendir", || {
             self.vfs.opendir(caller(req), ino.0, move |opened| answer::opened(reply, opened));
         });
     }
 
     fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
-        guarded("readdir", || {
+        self.guarded("readdir", || {
             self.vfs
                 .readdir(caller(req), ino.0, fh.0, offset, false, move |items| answer::listing(reply, items));
         });
@@ -302,7 +313,7 @@ impl Filesystem for NearFs {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        guarded("readdirplus", || {
+        self.guarded("readdirplus", || {
             self.vfs.readdir(caller(req), ino.0, fh.0, offset, true, move |items| {
                 answer::listing_plus(reply, items)
             });
@@ -310,27 +321,27 @@ impl Filesystem for NearFs {
     }
 
     fn releasedir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
-        guarded("releasedir", || {
+        self.guarded("releasedir", || {
             self.vfs.releasedir(ino.0, fh.0);
             reply.ok();
         });
     }
 
     fn fsyncdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        guarded("fsyncdir", || {
+        self.guarded("fsyncdir", || {
             self.vfs
                 .fsyncdir(caller(req), ino.0, fh.0, data_only, move |result| answer::empty(reply, result));
         });
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        guarded("statfs", || {
+        self.guarded("statfs", || {
             self.vfs.statfs(caller(req), ino.0, move |figures| answer::statfs(reply, figures));
         });
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        guarded("getxattr", || {
+        self.guarded("getxattr", || {
             self.vfs.getxattr(caller(req), ino.0, name.as_bytes(), move |value| {
                 answer::xattr(reply, size, value);
             });
@@ -347,7 +358,7 @@ impl Filesystem for NearFs {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        guarded("setxattr", || {
+        self.guarded("setxattr", || {
             self.vfs.setxattr(caller(req), ino.0, name.as_bytes(), value, flags, move |result| {
                 answer::empty(reply, result);
             });
@@ -355,13 +366,13 @@ impl Filesystem for NearFs {
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        guarded("listxattr", || {
+        self.guarded("listxattr", || {
             self.vfs.listxattr(caller(req), ino.0, move |names| answer::xattr(reply, size, names));
         });
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        guarded("removexattr", || {
+        self.guarded("removexattr", || {
             self.vfs.removexattr(caller(req), ino.0, name.as_bytes(), move |result| {
                 answer::empty(reply, result);
             });
@@ -378,7 +389,7 @@ impl Filesystem for NearFs {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        guarded("fallocate", || {
+        self.guarded("fallocate", || {
             self.vfs.fallocate(caller(req), ino.0, fh.0, offset, length, mode, move |result| {
                 answer::empty(reply, result);
             });
@@ -394,7 +405,7 @@ impl Filesystem for NearFs {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        guarded("lseek", || {
+        self.guarded("lseek", || {
             self.vfs.lseek(caller(req), ino.0, fh.0, offset, whence, move |place| match place {
                 Ok(place) => reply.offset(place),
                 Err(errno) => reply.error(convert::errno(errno)),
@@ -415,7 +426,7 @@ impl Filesystem for NearFs {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        guarded("copy_file_range", || {
+        self.guarded("copy_file_range", || {
             // The answer has 32 bits for the size, so that a longer copy is asked for in parts.
             let length = length.min(u64::from(u32::MAX));
             let (from, from_fh, to, to_fh) = (ino_in.0, fh_in.0, ino_out.0, fh_out.0);
@@ -449,7 +460,7 @@ impl Filesystem for NearFs {
         pid: u32,
         reply: ReplyLock,
     ) {
-        guarded("getlk", || {
+        self.guarded("getlk", || {
             let Some(lock) = convert::lock(owner.0, start, end, kind, pid) else {
                 return reply.error(fuser::Errno::EINVAL);
             };
@@ -470,7 +481,7 @@ impl Filesystem for NearFs {
         sleep: bool,
         reply: ReplyEmpty,
     ) {
-        guarded("setlk", || {
+        self.guarded("setlk", || {
             let Some(lock) = convert::lock(owner.0, start, end, kind, pid) else {
                 return reply.error(fuser::Errno::EINVAL);
             };
@@ -509,14 +520,6 @@ impl Filesystem for NearFs {
         reply: ReplyPoll,
     ) {
         reply.error(fuser::Errno::ENOSYS);
-    }
-}
-
-/// Runs a callback so that a panic in it ends with `EIO` for its caller (the reply is dropped, which sends
-/// it) instead of with the end of the thread that serves the mount.
-fn guarded(operation: &str, callback: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-        log::error!("{operation} failed by a bug; its caller got EIO");
     }
 }
 

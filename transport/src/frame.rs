@@ -44,6 +44,11 @@ impl<R: Read> FrameReader<R> {
         self.assembler.admit();
     }
 
+    /// What it reads from.
+    pub fn source(&self) -> &R {
+        &self.source
+    }
+
     /// Waits for the next frame. After an error there is none any more.
     pub fn next_frame(&mut self) -> Result<Frame<'_>, ReceiveError> {
         loop {

@@ -97,6 +97,13 @@ impl LinkCloser {
 }
 
 impl Shared {
+    fn wait(&self, wanted: PollFlags) -> io::Result<()> {
+        match poll(&mut [PollFd::new(&self.socket, wanted)], None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn close(&self) {
         // It fails only when the peer has gone before.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
@@ -128,6 +135,13 @@ impl Read for LinkReader {
     }
 }
 
+impl LinkReader {
+    /// Waits until something can be read, or the link has ended, whatever the read timeout.
+    pub fn wait_readable(&self) -> io::Result<()> {
+        self.0.wait(PollFlags::IN)
+    }
+}
+
 impl Write for LinkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(&self.0.socket, bytes, SendFlags::NOSIGNAL)?)
@@ -151,11 +165,7 @@ impl LinkWriter {
 
     /// Waits until the socket takes something, or the link has ended.
     pub fn wait_writable(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(&self.0.socket, PollFlags::OUT)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.0.wait(PollFlags::OUT)
     }
 
     /// Tells the peer that nothing more will come, as the end of its stream.

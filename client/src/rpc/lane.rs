@@ -15,6 +15,8 @@ use nearfs_transport::link::{LinkCloser, LinkWriter};
 use nearfs_transport::pool::Payload;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::rpc::inbox::Inbox;
+
 /// Most frames that wait: a call and a cancel for each request in flight, and as many pongs and acks. A server that
 /// asks for more of these without reading them is given up.
 const QUEUE_FRAMES_MAX: usize = 4 * REQUESTS_IN_FLIGHT_MAX;
@@ -40,6 +42,7 @@ pub(crate) enum Outgoing {
 /// A connection that can be written to.
 pub(crate) struct Lane {
     pub(crate) connection: ConnectionId,
+    pub(super) inbox: Inbox,
     writer: LinkWriter,
     closer: LinkCloser,
     out: Mutex<Out>,
@@ -55,8 +58,13 @@ struct Out {
 }
 
 impl Lane {
-    pub(crate) fn new(connection: ConnectionId, writer: LinkWriter, closer: LinkCloser) -> Lane {
-        Lane { connection, writer, closer, out: Mutex::default(), filled: Condvar::new() }
+    pub(super) fn new(
+        connection: ConnectionId,
+        inbox: Inbox,
+        writer: LinkWriter,
+        closer: LinkCloser,
+    ) -> Lane {
+        Lane { connection, inbox, writer, closer, out: Mutex::default(), filled: Condvar::new() }
     }
 
     /// Sends a frame, or queues it. A lane that is closed drops it: the session sends it again when it resumes.
@@ -64,6 +72,9 @@ impl Lane {
         let mut out = self.out.lock();
         if out.closed {
             return;
+        }
+        if let Outgoing::Call(..) = outgoing {
+            self.inbox.expect();
         }
         out.queue.push_back(outgoing);
         if out.queue.len() > QUEUE_FRAMES_MAX {

@@ -3,8 +3,8 @@
 //! Threads, and who does what:
 //!
 //! - whoever calls [`Rpc::call`] writes its request to the socket itself ([`lane`]);
-//! - one *reader* a connection runs the completions of the answers that arrive on it ([`reader`]); it must never
-//!   wait, so that a completion that wants to ask for more goes through [`Rpc::defer`];
+//! - whoever *attends*, or else one *reader* a connection, reads what arrives ([`inbox`]) and runs the completions of
+//!   answers ([`reader`]); they must never wait, so that one that wants to ask for more goes through [`Rpc::defer`];
 //! - the *watch* lets go of callers that a signal is to end ([`interrupt`]);
 //! - the *clock* pings, gives up on what is overdue, connects again ([`clock`]);
 //! - the *chores* thread runs what was deferred and sends what was collected ([`chores`]).
@@ -13,6 +13,7 @@ pub(crate) mod abandon;
 mod chores;
 mod clock;
 mod greet;
+mod inbox;
 mod interrupt;
 mod lane;
 mod reader;
@@ -40,6 +41,7 @@ use crate::error::ConnectError;
 use crate::rpc::abandon::{DoubtListener, Doubts};
 use crate::rpc::chores::Chores;
 use crate::rpc::greet::Greeted;
+use crate::rpc::inbox::{ATTEND_TIME_MAX, Inbox};
 use crate::rpc::interrupt::{Bystanders, LOOK_INTERVAL};
 use crate::rpc::lane::{Encoded, Lane, Outgoing};
 
@@ -336,6 +338,7 @@ impl Rpc {
                     drop(state);
                     if let Some(lane) = lane {
                         lane.send(Outgoing::Call(id, encoded));
+                        Rpc::see_to_answer(lane);
                     }
                     return;
                 }
@@ -399,12 +402,16 @@ impl Rpc {
         connection: ConnectionId,
         greeted: Greeted,
     ) -> Result<Arc<Lane>, ConnectError> {
-        let lane = Arc::new(Lane::new(connection, greeted.link.writer(), greeted.link.closer()));
+        let Greeted { link, reader, .. } = greeted;
+        let is_first = state.lanes.is_empty();
+        link.set_read_timeout(is_first.then_some(ATTEND_TIME_MAX))?;
+        let inbox = Inbox::new(reader, is_first);
+        let lane = Arc::new(Lane::new(connection, inbox, link.writer(), link.closer()));
         state.lanes.push(Arc::clone(&lane));
         let sender = Arc::clone(&lane);
         spawn("nearfs-sender", move || sender.run())?;
         let (rpc, own) = (Arc::clone(self), Arc::clone(&lane));
-        spawn("nearfs-reader", move || rpc.read(&own, greeted.reader))?;
+        spawn("nearfs-reader", move || rpc.read(&own))?;
         self.tick.notify_one();
         Ok(lane)
     }

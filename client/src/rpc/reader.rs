@@ -10,30 +10,14 @@ use nearfs_protocol::message::{Answer, Push, ReleasedFile, Reply, Request};
 use nearfs_protocol::roster::TransferOutcome;
 use nearfs_protocol::session::client::Answered;
 use nearfs_transport::assembler::Frame;
-use nearfs_transport::frame::{FrameReader, ReceiveError};
-use nearfs_transport::link::LinkReader;
+use nearfs_transport::frame::ReceiveError;
 
 use crate::rpc::Rpc;
 use crate::rpc::abandon::DoubtStage;
 use crate::rpc::lane::{Lane, Outgoing};
 
 impl Rpc {
-    /// The reader's thread: until the connection ends.
-    pub(super) fn read(self: &Arc<Self>, lane: &Arc<Lane>, mut reader: FrameReader<LinkReader>) {
-        let error = loop {
-            match reader.next_frame() {
-                Ok(frame) => match self.received(lane, frame) {
-                    Ok(()) => {}
-                    Err(error) => break ReceiveError::Protocol(error),
-                },
-                Err(error) => break error,
-            }
-        };
-        lane.close();
-        self.lost(lane, &error);
-    }
-
-    fn received(self: &Arc<Self>, lane: &Arc<Lane>, frame: Frame<'_>) -> Result<(), DecodeError> {
+    pub(super) fn received(self: &Arc<Self>, lane: &Arc<Lane>, frame: Frame<'_>) -> Result<(), DecodeError> {
         let id = frame.header.id;
         match frame.header.kind {
             FrameKind::Answer => {
@@ -47,6 +31,7 @@ impl Rpc {
                     Answered::Cancelled => state.doubts.remove(&id),
                     Answered::Call(_) | Answered::Late => None,
                 };
+                lane.inbox.answered();
                 if state.waiting_for_room > 0 {
                     self.room.notify_all();
                 }
@@ -153,7 +138,7 @@ impl Rpc {
     }
 
     /// A connection ended: the session gives up the others too, and resumes as a whole.
-    fn lost(self: &Arc<Self>, lane: &Lane, error: &ReceiveError) {
+    pub(super) fn lost(self: &Arc<Self>, lane: &Lane, error: &ReceiveError) {
         let mut state = self.state.lock();
         if !state.session.lost(lane.connection, Instant::now()) {
             return;

@@ -125,6 +125,12 @@ impl Vfs {
         }
     }
 
+    /// Runs `ask`, which asks for something, and stays for the answers if nobody else receives them: the shortest way for
+    /// a thread that has nothing to do until somebody asks again. It comes back soon, whatever the server does.
+    pub fn attend(&self, ask: impl FnOnce()) {
+        self.rpc.attend(ask);
+    }
+
     /// Says good-bye within a bound. Returns what was lost, a line each.
     pub fn shutdown(&self, within: Duration) -> Vec<String> {
         self.rpc.shutdown(within)

@@ -1,6 +1,7 @@
 //! The client against a scripted peer: a server on a real socket that says exactly what a test wants.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The allowance for tests does not reach their shared functions.
 
+mod attending;
 mod caching;
 mod deadlines;
 mod hostile;
