@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use nearfs_protocol::attr::FileKind;
+use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::Node;
 use nearfs_protocol::limits::BATCH_ITEMS_MAX;
@@ -13,7 +13,7 @@ use nearfs_protocol::name::Name;
 use super::Outcome;
 use super::open::Opened;
 use crate::export::{Opening, c_name};
-use crate::session_files::SessionFiles;
+use crate::session_files::{At, SessionFiles};
 use crate::tree::named;
 
 impl SessionFiles {
@@ -24,10 +24,7 @@ impl SessionFiles {
         also_open: Option<AlsoOpen>,
     ) -> Outcome {
         let directory = self.reach(parent)?;
-        let fd = self.tree.export.open_path(&directory, &c_name(name)?)?;
-        let attr = self.tree.export.attr(&fd)?;
-        self.count(&attr, named(parent, name));
-        self.tree.hold(attr.node, fd);
+        let attr = self.meet(&directory, parent, name)?;
         if let Some(AlsoOpen { content_bytes_max }) = also_open
             && attr.kind == FileKind::File
             && let Ok((fd, attr)) = self.open_by_name((directory.as_fd(), name), attr.node, Opening::READ)
@@ -41,6 +38,22 @@ impl SessionFiles {
             });
         }
         Ok(Reply::Entry { attr, fh: None, whole: false }.into())
+    }
+
+    /// Finds out what a name leads to, which counts one lookup. A directory's descriptor is held from here on, since it is
+    /// about to be used, and stays the same directory whoever renames it; other nodes are opened when they are used.
+    pub(crate) fn meet(&self, directory: &At, parent: Node, name: &Name) -> Result<Attr, Errno> {
+        let export = &self.tree.export;
+        let c_name = c_name(name)?;
+        let attr = export.attr_of(directory, &c_name)?;
+        self.count(&attr, named(parent, name));
+        if attr.kind == FileKind::Directory
+            && let Ok(fd) = export.open_path(directory, &c_name)
+            && self.tree.check(attr.node, fd.as_fd()).is_ok()
+        {
+            self.tree.hold(attr.node, fd);
+        }
+        Ok(attr)
     }
 
     pub(crate) fn forget(&self, nodes: &[(Node, u64)]) -> Outcome {

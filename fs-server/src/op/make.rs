@@ -79,13 +79,9 @@ impl SessionFiles {
     /// Makes a name and answers with what it leads to.
     fn make(&self, parent: Node, name: &Name, make: impl FnOnce(&At, &CStr) -> Result<(), Errno>) -> Outcome {
         let directory = self.reach(parent)?;
-        let c_name = c_name(name)?;
         let changing = self.changing_name((parent, name), &directory)?;
-        make(&directory, &c_name)?;
-        let fd = self.tree.export.open_path(&directory, &c_name)?;
-        let attr = self.tree.export.attr(&fd)?;
-        self.count(&attr, named(parent, name));
-        self.tree.hold(attr.node, fd);
+        make(&directory, &c_name(name)?)?;
+        let attr = self.meet(&directory, parent, name)?;
         Ok(Reply::Made { attr, parent: changing.done(1)? }.into())
     }
 }
