@@ -32,11 +32,6 @@ impl OpenFile {
         self.flags & libc::O_APPEND != 0
     }
 
-    /// Whether it was opened for writing.
-    pub(crate) fn writes(&self) -> bool {
-        self.flags & libc::O_ACCMODE != libc::O_RDONLY
-    }
-
     /// Whether its content goes past the caches.
     pub(crate) fn is_direct(&self) -> bool {
         self.flags & libc::O_DIRECT != 0

@@ -141,15 +141,15 @@ impl Vfs {
         self.call_writing(caller, file.node, request, None, |outcome| done(outcome.map(|_| ())));
     }
 
-    /// The last descriptor of a file was closed. Nobody waits for it: a file that was only read is closed at
-    /// the server together with others.
+    /// The last descriptor of a file was closed. Nobody waits for it, so that it is closed at the server together with
+    /// others, but for locks that somebody may be waiting for.
     pub fn release(self: &Arc<Self>, _ino: u64, fh: u64, flock_owner: Option<u64>) {
         if let Some(file) = self.files.remove(fh) {
             let closed =
                 |flock_owner, at_once| self.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
             match flock_owner {
                 Some(owner) => self.locked.closed(file.node, owner, fh, |owner| closed(owner, true)),
-                None => closed(None, file.writes()),
+                None => closed(None, false),
             }
         }
     }
