@@ -1,8 +1,8 @@
 //! Open files and directories as the kernel names them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use nearfs_protocol::attr::DirEntry;
@@ -24,6 +24,8 @@ pub(crate) struct OpenFile {
     pub(crate) flags: i32,
     /// What its reader is about to want.
     pub(crate) readahead: Mutex<Readahead>,
+    /// Why bytes that a program had put into a mapping never reached the server.
+    pub(crate) lost: OnceLock<Errno>,
 }
 
 impl OpenFile {
@@ -106,6 +108,13 @@ impl Files {
 
     pub(crate) fn remove_directory(&self, number: u64) -> Option<Arc<OpenDirectory>> {
         self.directories.write().remove(&number)
+    }
+
+    /// Bytes of a node are lost: all who have it open shall hear of it whenever they sync, until they close it.
+    pub(crate) fn note_lost(&self, node: Node, errno: Errno) {
+        let files = self.files.read();
+        let of_node = files.values().filter(|file| file.node == node);
+        of_node.for_each(|file| _ = file.lost.set(errno));
     }
 
     /// How many files and directories are open.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node, NodeId};
@@ -27,6 +27,8 @@ pub(crate) struct OpenFile {
     pub(crate) always_cached: AtomicBool,
     /// Whether others have got a lock that was held through it: nothing is done through it any more.
     is_fenced: AtomicBool,
+    /// Why something that was written through it may never reach the disk.
+    unsafe_since: OnceLock<Errno>,
     _slot: Slot,
 }
 
@@ -55,8 +57,30 @@ impl OpenFile {
             sync,
             always_cached: AtomicBool::new(false),
             is_fenced: AtomicBool::new(false),
+            unsafe_since: OnceLock::new(),
             _slot: slot,
         }
+    }
+}
+
+impl OpenFile {
+    /// What `sync` came to, unless an earlier one failed: the kernel tells of each failure once and takes what it could
+    /// not write for written, so that a later success says nothing of it. Until the file is closed it stays failed.
+    pub(crate) fn synced<T>(&self, sync: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        match self.unsafe_since.get() {
+            Some(errno) => Err(*errno),
+            None => sync().inspect_err(|errno| _ = self.unsafe_since.set(*errno)),
+        }
+    }
+
+    /// What a write came to. One that was to be on the disk when it is done may have been taken before that failed; of
+    /// one that failed for want of room nothing was taken.
+    pub(crate) fn written<T>(&self, sync: WriteSync, outcome: Result<T, Errno>) -> Result<T, Errno> {
+        outcome.inspect_err(|errno| {
+            if sync != WriteSync::None && *errno == Errno::EIO {
+                _ = self.unsafe_since.set(*errno);
+            }
+        })
     }
 }
 

@@ -251,13 +251,14 @@ impl Filesystem for NearFs {
         fh: FileHandle,
         offset: u64,
         bytes: &[u8],
-        _write_flags: WriteFlags,
-        flags: OpenFlags,
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         self.guarded("write", || {
-            self.vfs.write(caller(req), ino.0, fh.0, offset, bytes, flags.0, move |size| match size {
+            self.vfs.write(caller(req), ino.0, fh.0, offset, bytes, is_page, move |size| match size {
                 Ok(size) => reply.written(size),
                 Err(errno) => reply.error(convert::errno(errno)),
             });

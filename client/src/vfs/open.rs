@@ -1,6 +1,6 @@
 //! Opening, closing and syncing files.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use nearfs_protocol::attr::{Attr, FileKind};
@@ -137,6 +137,9 @@ impl Vfs {
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
+        if let Some(errno) = file.lost.get() {
+            return done(Err(*errno));
+        }
         let request = Request::Fsync { fh: file.fh, data_only };
         self.call_writing(caller, file.node, request, None, |outcome| done(outcome.map(|_| ())));
     }
@@ -163,7 +166,7 @@ impl Vfs {
             self.cache.blocks.fill_whole(token, attr.node, attr.change, &content);
         }
         let readahead = Mutex::new(Readahead::new());
-        let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead };
+        let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead, lost: OnceLock::new() };
         // The kernel computes where an append goes from a size that it remembers, so that its pages would be
         // wrong after every append of somebody else.
         let direct_io = self.config.cache_bytes == 0 || file.appends() || file.is_direct();

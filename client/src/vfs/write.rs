@@ -13,7 +13,7 @@ use crate::vfs::{Vfs, tri, unexpected};
 
 impl Vfs {
     /// Writes to an open file (pwrite(2)). A file that was opened to append is written at its end, wherever the
-    /// server finds that.
+    /// server finds that. `is_page`: it comes out of a mapping, and no program waits for it to hear of an error.
     #[expect(clippy::too_many_arguments, reason = "the operation has them")]
     pub fn write(
         self: &Arc<Self>,
@@ -22,7 +22,7 @@ impl Vfs {
         fh: u64,
         offset: u64,
         bytes: &[u8],
-        _flags: i32,
+        is_page: bool,
         done: impl FnOnce(Result<u32, Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
@@ -49,6 +49,11 @@ impl Vfs {
             {
                 let (offset, size) = (*landed, *size);
                 vfs.notify(Invalidation::Range { ino, offset, size });
+            }
+            if let Err(errno) = &written
+                && is_page
+            {
+                vfs.files.note_lost(node, *errno);
             }
             done(written.map(|written| written.size as u32));
         });

@@ -111,7 +111,7 @@ fn replies_of_the_wrong_kind_are_errors_of_the_operation() {
         ask(|done| vfs.opendir(ME, 1, |result| done(result.map(drop)))),
         ask(|done| vfs.open(ME, 7, 0, |result| done(result.map(drop)))),
         ask(|done| vfs.read(ME, 7, fh, 5000, 4096, |result| done(result.map(drop)))),
-        ask(|done| vfs.write(ME, 7, fh, 0, b"x", 0, |result| done(result.map(drop)))),
+        ask(|done| vfs.write(ME, 7, fh, 0, b"x", false, |result| done(result.map(drop)))),
         ask(|done| vfs.fallocate(ME, 7, fh, 0, 1, 0, done)),
         ask(|done| vfs.copy_file_range(ME, 7, fh, 0, 7, fh, 9, 1, |result| done(result.map(drop)))),
         ask(|done| vfs.lseek(ME, 7, fh, 0, libc::SEEK_DATA, |result| done(result.map(drop)))),

@@ -318,7 +318,7 @@ pub(crate) fn read(vfs: &Arc<Vfs>, fh: u64, offset: u64, size: u32) -> Pending<V
 
 /// Begins to write.
 pub(crate) fn write(vfs: &Arc<Vfs>, fh: u64, offset: u64, bytes: &[u8]) -> Pending<u32> {
-    ask(|done| vfs.write(ME, 0, fh, offset, bytes, 0, done))
+    ask(|done| vfs.write(ME, 0, fh, offset, bytes, false, done))
 }
 
 /// Begins to list, and takes at most so many items. What comes of it is their names.

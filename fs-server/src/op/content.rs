@@ -80,8 +80,10 @@ impl SessionFiles {
         let _changing = self.changing(file.node, pace)?;
         let before = export.attr(&*file)?.change;
         let (offset, size) = match at {
-            WriteAt::Offset(offset) => (offset, export.write(&*file, bytes, offset, sync)?),
-            WriteAt::End => export.append(&*file, bytes, sync)?,
+            WriteAt::Offset(offset) => {
+                (offset, file.written(sync, export.write(&*file, bytes, offset, sync))?)
+            }
+            WriteAt::End => file.written(sync, export.append(&*file, bytes, sync))?,
         };
         let attr = export.attr(&*file)?;
         self.tree.disk().wrote(began);
@@ -96,7 +98,8 @@ impl SessionFiles {
     }
 
     pub(crate) fn fsync(&self, fh: Fh, data_only: bool) -> Outcome {
-        self.tree.export.sync(&*self.files.get(fh)?, data_only)?;
+        let file = self.files.get(fh)?;
+        file.synced(|| self.tree.export.sync(&*file, data_only))?;
         Ok(Reply::Done.into())
     }
 

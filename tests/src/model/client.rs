@@ -347,7 +347,7 @@ impl Open {
         let mut written = 0;
         for part in bytes.chunks(REQUEST_BYTES_MAX) {
             let at = offset + written;
-            written += u64::from(ask(|done| self.vfs.write(ME, self.ino, self.fh, at, part, 0, done))?);
+            written += u64::from(ask(|done| self.vfs.write(ME, self.ino, self.fh, at, part, false, done))?);
         }
         Ok(Value::Size(written))
     }
