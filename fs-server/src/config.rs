@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nearfs_protocol::limits::{GREETING_TIME_MAX, LEASE};
 
+use crate::journal::Journal;
 use crate::tree::Tree;
 
 /// What a server serves, and whom.
@@ -19,6 +20,8 @@ pub struct Config {
     pub connections_max: usize,
     /// How long it waits for what.
     pub timings: Timings,
+    /// Who is told of what happens.
+    pub journal: Arc<Journal>,
 }
 
 /// How long a server waits for what. Tests shorten it.

@@ -19,6 +19,7 @@ use crate::dispatch::{Response, Served, SlowCall};
 use crate::roster;
 use crate::session::Session;
 use crate::state::Shared;
+use crate::telling::Telling;
 use crate::wire::{Closed, Wire};
 
 /// Bytes that one connection moves before others get their turn.
@@ -232,7 +233,7 @@ impl Peer<'_> {
     }
 
     fn run(&self, id: RequestId, call: Call, payload: Payload, asked_bytes: usize) -> usize {
-        let name = call.request.name();
+        let telling = Telling::new(self.session, &call.request);
         let of_server = roster::answer(&self.shared.sessions, self.session, self.is_owner, &call.request);
         let served = match of_server {
             Some(response) => Served::Answered(response),
@@ -240,7 +241,7 @@ impl Peer<'_> {
         };
         match served {
             Served::Answered(response) => {
-                tell_failure(self.session, name, &response);
+                telling.tell(self.session, &response);
                 let moved_bytes = response.payload.len();
                 if let Some(wire) = self.session.finish(id, response)
                     && !Arc::ptr_eq(&wire, self.wire)
@@ -250,7 +251,7 @@ impl Peer<'_> {
                 moved_bytes
             }
             Served::Slow(call) => {
-                self.run_elsewhere(id, name, call, asked_bytes);
+                self.run_elsewhere(id, telling, call, asked_bytes);
                 0
             }
             Served::Waits(wait) => {
@@ -262,14 +263,14 @@ impl Peer<'_> {
     }
 
     /// Carries out a call that may sleep where sleeping hurts nobody.
-    fn run_elsewhere(&self, id: RequestId, name: &'static str, call: SlowCall, asked_bytes: usize) {
+    fn run_elsewhere(&self, id: RequestId, telling: Telling, call: SlowCall, asked_bytes: usize) {
         let (session, wire) = (self.session.clone(), self.wire.clone());
         let cost_bytes = FRAME_COST_BYTES + asked_bytes;
         wire.begin_slow(cost_bytes);
         let permits = session.slow_permits.clone();
         let run = move |permit| {
             let response = call.run();
-            tell_failure(&session, name, &response);
+            telling.tell(&session, &response);
             session.finish_and_flush(id, response);
             drop(permit);
             wire.end_slow(cost_bytes);
@@ -296,11 +297,5 @@ impl Peer<'_> {
             Cancellation::Crossed => {}
         }
         Ok(())
-    }
-}
-
-fn tell_failure(session: &Session, name: &str, response: &Response) {
-    if let Err(errno) = &response.answer {
-        log::debug!("session {}: {name}: {errno}", session.id.0);
     }
 }

@@ -173,7 +173,7 @@ impl SessionFiles {
                 self.announce(*kind, (*parent, name), *total_bytes, *fh)
             }
             Request::CountFile { transfer, fh } => self.count_file(*transfer, *fh),
-            Request::EndTransfer { transfer, .. } => self.end_transfer(*transfer),
+            Request::EndTransfer { transfer, outcome } => self.end_transfer(*transfer, *outcome),
             // Asked of the server and not of files: whoever knows all sessions has answered it.
             Request::ListSessions { .. } | Request::Kick { .. } => Err(Errno::EOPNOTSUPP.into()),
         }

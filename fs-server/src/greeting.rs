@@ -178,7 +178,12 @@ fn begin(
         log::error!("no random numbers: {error}");
         Refusal::Full
     })?;
-    let session = Arc::new(Session::new(ServerSession::new(id, token, granted(shared)), visitor, files));
+    let session = Arc::new(Session::new(
+        ServerSession::new(id, token, granted(shared)),
+        visitor,
+        files,
+        shared.journal.clone(),
+    ));
     shared.sessions.insert(session.clone())?;
     Ok((session, root))
 }

@@ -49,9 +49,14 @@ pub struct ServeOptions {
     #[arg(long, value_name = "N", default_value_t = CLIENTS_MAX_DEFAULT, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_clients: u32,
 
-    /// Tell more: connections; with -vv every failed operation; RUST_LOG overrides it
+    /// Tell more: connections, what shells do, failures; with -vv every failed operation; RUST_LOG overrides it
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+
+    /// Write a line to this file for each connection, each change and transfer of a shell, and each failure; SIGHUP opens
+    /// it again
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
 
     /// Write the log to this file instead of standard error
     #[arg(long, value_name = "FILE")]

@@ -11,6 +11,7 @@ use nearfs_transport::stream::Stream;
 use crate::config::Config;
 use crate::connection::Ended;
 use crate::greeting::greet;
+use crate::journal::Event;
 use crate::lobby::Place;
 use crate::state::Shared;
 
@@ -62,18 +63,31 @@ impl Server {
         };
         let mut connection = match greet(&self.shared, stream, place).await {
             Ok(connection) => connection,
-            Err(rejected) => return log::info!("{peer}: {rejected}"),
+            Err(rejected) => {
+                let event = || Event::new("refused").quoted("peer", peer.to_string().as_bytes());
+                let why = rejected.to_string();
+                return self.shared.journal.tell(|| event().quoted("reason", why.as_bytes()));
+            }
         };
         let sessions = &self.shared.sessions;
         let session = connection.session.clone();
-        log::info!("{peer}: connected, session {}, {} active", session.id.0, sessions.active());
+        let event = |what| {
+            let event =
+                Event::new(what).session(session.id).quoted("client", session.visitor.name.as_bytes());
+            let event = event.quoted("peer", peer.to_string().as_bytes());
+            session.visitor.uid.into_iter().fold(event, |event, uid| event.number("uid", uid.into()))
+        };
+        let active = || sessions.active() as u64;
+        self.shared.journal.tell(|| event("connect").number("active", active()));
         let ended = connection.serve().await;
         session.detach(connection.id);
         if let Ended::Bye = ended {
             sessions.remove(session.id);
             session.end();
         }
-        log::info!("{peer}: disconnected, session {}: {ended}, {} active", session.id.0, sessions.active());
+        self.shared.journal.tell(|| {
+            event("disconnect").quoted("reason", ended.to_string().as_bytes()).number("active", active())
+        });
     }
 
     /// Ends leases and sessions when their time has come, until the server stops.

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::dispatch::Response;
+use crate::journal::Journal;
 use crate::lock::Untold;
 use crate::session_files::SessionFiles;
 use crate::visitor::{Traffic, Visitor};
@@ -28,6 +29,7 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) token: SessionToken,
     pub(crate) visitor: Visitor,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) files: Arc<SessionFiles>,
     pub(crate) slow_permits: Arc<Semaphore>,
     state: Mutex<State>,
@@ -41,12 +43,18 @@ struct State {
 }
 
 impl Session {
-    pub(crate) fn new(machine: ServerSession, visitor: Visitor, files: Arc<SessionFiles>) -> Session {
+    pub(crate) fn new(
+        machine: ServerSession,
+        visitor: Visitor,
+        files: Arc<SessionFiles>,
+        journal: Arc<Journal>,
+    ) -> Session {
         let traffic = Traffic::new(Instant::now());
         Session {
             id: machine.id(),
             token: machine.token(),
             visitor,
+            journal,
             files,
             slow_permits: Arc::new(Semaphore::new(SLOW_CALLS_MAX)),
             state: Mutex::new(State { machine, wires: Vec::new(), traffic, address: String::new() }),

@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Config, Timings};
 use crate::descriptor::Descriptors;
 use crate::export::OpenError;
+use crate::journal::{AccessLog, Journal};
 use crate::options::{IdentityOption, ServeOptions};
 use crate::server::Server;
 use crate::tree::Tree;
@@ -69,6 +70,7 @@ fn refuse_usage(options: &ServeOptions) -> Option<String> {
 
 fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     start_log(options)?;
+    let journal = Arc::new(open_journal(options)?);
     let limit = raise_descriptor_limit();
     let connections_max = (limit / DESCRIPTORS_PER_CONNECTION).max(1);
     let descriptors = Descriptors::new(limit.saturating_sub(connections_max + DESCRIPTORS_SPARE));
@@ -90,16 +92,29 @@ fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         sessions_max: options.max_clients as usize,
         connections_max,
         timings: Timings::default(),
+        journal: journal.clone(),
     })?;
-    let outcome = runtime.block_on(serve_until_told(options, &server));
+    let outcome = runtime.block_on(serve_until_told(options, &server, journal));
     // Calls that still sleep are left to their disks.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve_until_told(options: &ServeOptions, server: &Server) -> anyhow::Result<()> {
+async fn serve_until_told(
+    options: &ServeOptions,
+    server: &Server,
+    journal: Arc<Journal>,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    if options.access_log.is_some() {
+        let mut hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                journal.reopen();
+            }
+        });
+    }
     let clock = server.clone();
     tokio::spawn(async move { clock.keep_time().await });
     let served = async {
@@ -182,6 +197,13 @@ fn start_log(options: &ServeOptions) -> anyhow::Result<()> {
     // It fails only when the program has set up a log before, which then is used.
     let _ = log.try_init();
     Ok(())
+}
+
+fn open_journal(options: &ServeOptions) -> anyhow::Result<Journal> {
+    let Some(path) = &options.access_log else { return Ok(Journal::default()) };
+    let access = AccessLog::open(path);
+    let access = access.with_context(|| format!("cannot write the access log to {}", path.display()))?;
+    Ok(Journal::with_access_log(access))
 }
 
 /// Closes what the caller left open by mistake: a server must not keep its lock files and pipes.

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::admission::Admission;
 use crate::config::{Config, Timings};
+use crate::journal::Journal;
 use crate::lobby::Lobby;
 use crate::sessions::{Sessions, random};
 use crate::tree::Tree;
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) tree: Arc<Tree>,
     pub(crate) admission: Admission,
     pub(crate) timings: Timings,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) lobby: Lobby,
     pub(crate) sessions: Sessions,
     pub(crate) pool: Pool,
@@ -38,13 +40,15 @@ pub(crate) struct Shared {
 impl Shared {
     /// Errors: the system gives no random numbers or no boot id.
     pub(crate) fn new(config: Config) -> io::Result<Shared> {
-        let Config { tree, insecure, sessions_max, connections_max, timings } = config;
+        let Config { tree, insecure, sessions_max, connections_max, timings, journal } = config;
+        tree.transfers.set_journal(journal.clone());
         let own_uid = rustix::process::geteuid().as_raw();
         let admission = Admission { own_uid, insecure, identity: tree.identity() };
         Ok(Shared {
             tree,
             admission,
             timings,
+            journal,
             lobby: Lobby::default(),
             sessions: Sessions::new(sessions_max),
             pool: Pool::new(POOL_BYTES_MAX),

@@ -4,16 +4,18 @@
 //! them has under way, and which of its open files count for what, is [`OwnTransfers`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node, SessionId, TransferId};
 use nearfs_protocol::limits::{TRANSFER_FILES_MAX, TRANSFERS_MAX, TRANSFERS_SHOWN_MAX};
 use nearfs_protocol::name::Name;
-use nearfs_protocol::roster::{Busy, Tally, TransferKind, TransferReport};
+use nearfs_protocol::roster::{Busy, Tally, TransferKind, TransferOutcome, TransferReport};
 use parking_lot::Mutex;
+
+use crate::journal::{Event, Journal};
 
 /// Most transfers of all sessions together.
 const TRANSFERS_ALL_MAX: usize = 65_536;
@@ -23,7 +25,21 @@ pub(crate) type Target = (Node, Name);
 
 /// The transfers of all sessions.
 #[derive(Default)]
-pub(crate) struct Transfers(Mutex<Table>);
+pub(crate) struct Transfers {
+    table: Mutex<Table>,
+    journal: OnceLock<Arc<Journal>>,
+}
+
+/// How a transfer came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its client told.
+    Told(TransferOutcome),
+    /// The last of its open files was released.
+    Released,
+    /// Its session has ended, or its client has been away for longer than the lease.
+    Left,
+}
 
 #[derive(Default)]
 struct Table {
@@ -100,9 +116,15 @@ impl Transfers {
     /// Errors: `ENFILE` if there are too many.
     fn begin(&self, announcement: Announcement) -> Result<Result<Arc<Transfer>, Busy>, Errno> {
         let Announcement { session, by, kind, target, above, path, total_bytes } = announcement;
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         if let Some(other) = table.in_the_way(session, &target, &above) {
-            return Ok(Err(other.busy()));
+            let busy = other.busy();
+            drop(table);
+            self.tell(|| {
+                let event = Event::new(kind.verb()).session(session).quoted("client", by.as_bytes());
+                event.quoted("path", &path).quoted("outcome", busy.to_string().as_bytes())
+            });
+            return Ok(Err(busy));
         }
         if table.running >= TRANSFERS_ALL_MAX {
             return Err(Errno::ENFILE);
@@ -125,11 +147,26 @@ impl Transfers {
             let at_name = table.exclusive.entry(transfer.target.clone()).or_default();
             at_name.push(transfer.clone());
         }
+        drop(table);
+        self.tell(|| transfer.event("begins").number("total", total_bytes));
         Ok(Ok(transfer))
     }
 
-    fn end(&self, transfer: &Transfer) {
-        let mut table = self.0.lock();
+    /// Who is told of transfers, from here on.
+    pub(crate) fn set_journal(&self, journal: Arc<Journal>) {
+        // There is one server for a tree, which says it once.
+        let _ = self.journal.set(journal);
+    }
+
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(journal) = self.journal.get() {
+            journal.tell(event);
+        }
+    }
+
+    fn end(&self, transfer: &Transfer, end: End) {
+        self.tell(|| transfer.ended(end));
+        let mut table = self.table.lock();
         table.running -= 1;
         if let Some(at_name) = table.exclusive.get_mut(&transfer.target) {
             at_name.retain(|other| other.id != transfer.id);
@@ -172,6 +209,26 @@ impl Transfer {
             path: self.path.to_vec(),
             total_bytes: self.total_bytes,
             tally: self.tally(),
+        }
+    }
+
+    fn event(&self, stage: &str) -> Event {
+        let event = Event::new(self.kind.verb()).session(self.session).number("transfer", self.id.0);
+        event
+            .quoted("client", self.by.as_bytes())
+            .quoted("path", &self.path)
+            .quoted("stage", stage.as_bytes())
+    }
+
+    fn ended(&self, end: End) -> Event {
+        let Tally { bytes, files, elapsed_ms } = self.tally();
+        let event = self.event("ends").number("bytes", bytes).number("files", files);
+        let event = event.number("ms", elapsed_ms);
+        match end {
+            End::Told(TransferOutcome::Done) | End::Released => event.outcome(Ok(())),
+            End::Told(TransferOutcome::Failed(errno)) => event.outcome(Err(errno)),
+            End::Told(TransferOutcome::GivenUp) => event.quoted("outcome", b"given up"),
+            End::Left => event.quoted("outcome", b"its client left"),
         }
     }
 
@@ -230,12 +287,12 @@ impl OwnTransfers {
     /// Ends a transfer.
     ///
     /// Errors: `ENOENT` if the session has no such transfer.
-    pub(crate) fn end(&self, all: &Transfers, id: TransferId) -> Result<Arc<Transfer>, Errno> {
+    pub(crate) fn end(&self, all: &Transfers, id: TransferId, end: End) -> Result<Arc<Transfer>, Errno> {
         let mut own = self.own.lock();
         let Running { transfer, .. } = own.running.remove(&id).ok_or(Errno::ENOENT)?;
         own.by_file.retain(|_, other| *other != id);
         self.any.store(!own.running.is_empty(), Ordering::Relaxed);
-        all.end(&transfer);
+        all.end(&transfer, end);
         Ok(transfer)
     }
 
@@ -245,7 +302,7 @@ impl OwnTransfers {
         own.is_over |= for_good;
         own.by_file.clear();
         for running in std::mem::take(&mut own.running).into_values() {
-            all.end(&running.transfer);
+            all.end(&running.transfer, End::Left);
         }
         self.any.store(false, Ordering::Relaxed);
     }
@@ -265,7 +322,7 @@ impl OwnTransfers {
             }
             id
         };
-        self.end(all, id).ok()
+        self.end(all, id, End::Released).ok()
     }
 
     /// Counts what an operation moved.
@@ -360,7 +417,7 @@ mod tests {
         let late = OwnTransfers::default();
         assert_eq!(late.begin(&all, announcement(9999, u64::MAX), None).err(), Some(Errno::ENFILE));
         sessions.iter().for_each(|own| own.end_all(&all, true));
-        let table = all.0.lock();
+        let table = all.table.lock();
         assert_eq!((table.running, table.exclusive.len()), (0, 0));
         drop(table);
         assert_eq!(sessions[0].begin(&all, announcement(0, 1), None).err(), Some(Errno::ECANCELED));

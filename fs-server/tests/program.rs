@@ -9,9 +9,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nearfs_protocol::codec::{FrameKind, decode_control};
+use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::{Hello, SessionWish, Welcome};
 use nearfs_protocol::id::RequestId;
-use nearfs_protocol::message::Push;
+use nearfs_protocol::message::{Answer, Call, Caller, Push, RenameMode, Reply, Request};
+use nearfs_protocol::name::Name;
+use nearfs_protocol::roster::{TransferKind, TransferOutcome};
 use nearfs_protocol::version::{Features, SPOKEN};
 use nearfs_transport::address::{Address, Source};
 use nearfs_transport::dial::dial;
@@ -77,6 +80,10 @@ impl Drop for Running {
 }
 
 fn greet(link: &Link) -> FrameReader<LinkReader> {
+    begin(link).0
+}
+
+fn begin(link: &Link) -> (FrameReader<LinkReader>, Welcome) {
     link.set_read_timeout(Some(SOON)).unwrap();
     let hello = Hello {
         versions: SPOKEN,
@@ -89,8 +96,9 @@ fn greet(link: &Link) -> FrameReader<LinkReader> {
     let mut reader = FrameReader::new(link.reader(), Pool::new(0));
     let frame = reader.next_frame().unwrap();
     assert_eq!(frame.header.kind, FrameKind::Welcome);
-    decode_control::<Welcome>(frame.control).unwrap();
-    reader
+    let welcome = decode_control(frame.control).unwrap();
+    reader.admit();
+    (reader, welcome)
 }
 
 fn connect(source: &str) -> Link {
@@ -205,4 +213,90 @@ fn it_keeps_nothing_that_it_inherited() {
     let files: Vec<_> =
         limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
     assert_eq!(files[3], files[4]);
+}
+
+/// The events in an access log, each without its time and what differs from run to run.
+fn events(log: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let event = |line: &str| {
+        let (time, event) = line.split_once(' ').unwrap();
+        assert!(time.ends_with('Z') && time.len() == "2026-11-25T04:00:00.123Z".len(), "{line}");
+        let words =
+            event.split(' ').filter(|word| !["peer=", "uid=", "ms="].iter().any(|key| word.starts_with(key)));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(event).collect()
+}
+
+#[test]
+fn the_access_log_tells_what_shells_did_and_forgets_no_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, export) = (directory.path().join("access"), directory.path().join("export"));
+    let arguments = ["--listen", "127.0.0.1:0", "--create", "--access-log", text(&log), text(&export)];
+    let mut running = Running::start(&arguments);
+    let link = connect(&format!("nearfs://{}", running.listening_on()));
+    let (mut reader, welcome) = begin(&link);
+    let parent = welcome.root.node;
+    let mut sequence = 0;
+    let mut ask = |request: Request| -> Answer {
+        sequence += 1;
+        let call = Call { caller: Caller::default(), request };
+        let mut writer = FrameWriter::new(link.writer());
+        writer.send(FrameKind::Call, RequestId::new(0, sequence), &call, b"").unwrap();
+        decode_control(reader.next_frame().unwrap().control).unwrap()
+    };
+    let name = |text: &str| Name::new(text.as_bytes()).unwrap();
+    let make = |text: &str| Request::MakeDir { parent, name: name(text), mode: 0o755, umask: 0 };
+    ask(make("a\nb")).unwrap();
+    ask(make("a\nb")).unwrap_err();
+    ask(Request::Lookup { parent, name: name("absent"), also_open: None }).unwrap_err();
+    let (kind, total_bytes) = (TransferKind::Upload, 9);
+    let announce = Request::Announce { kind, parent, name: name("tree"), total_bytes, fh: None };
+    let Ok(Reply::Announced(transfer)) = ask(announce) else { panic!("not announced") };
+    ask(make("part of it")).unwrap();
+    std::fs::rename(&log, directory.path().join("access.1")).unwrap();
+    kill_process(running.pid(), Signal::HUP).unwrap();
+    let begun = Instant::now();
+    while !log.exists() {
+        assert!(begun.elapsed() < SOON, "it is not opened again");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ask(Request::EndTransfer { transfer, outcome: TransferOutcome::Done }).unwrap();
+    let moved = Request::Rename {
+        parent,
+        name: name("a\nb"),
+        new_parent: parent,
+        new_name: name("c"),
+        mode: RenameMode::Replace,
+    };
+    ask(moved).unwrap();
+    link.writer().finish().unwrap();
+    let client = r#"session=1 client="program test""#;
+    let by = "session=1 transfer=1 client=\"program test (127.0.0.1:";
+    let begun = Instant::now();
+    while events(&log).len() < 3 {
+        assert!(begun.elapsed() < SOON, "{:?}", events(&log));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let early = events(&directory.path().join("access.1"));
+    assert_eq!(
+        early[..3],
+        [
+            format!("connect {client} active=1"),
+            format!(r#"mkdir {client} path="a\nb" outcome="done""#),
+            format!(r#"mkdir {client} path="a\nb" outcome="{}""#, Errno::EEXIST),
+        ]
+    );
+    assert!(early[3].starts_with(&format!("upload {by}")), "{}", early[3]);
+    assert!(early[3].ends_with(r#"path="tree" stage="begins" total=9"#), "{}", early[3]);
+    assert_eq!(early.len(), 4, "{early:?}");
+    let late = events(&log);
+    assert!(late[0].ends_with(r#"path="tree" stage="ends" bytes=0 files=0 outcome="done""#), "{}", late[0]);
+    assert_eq!(
+        late[1..],
+        [
+            format!(r#"rename {client} path="a\nb" to="c" outcome="done""#),
+            format!(r#"disconnect {client} reason="the peer closed it" active=0"#),
+        ]
+    );
 }

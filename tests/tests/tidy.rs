@@ -41,7 +41,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["server"],
             &["greeting"],
             &["connection"],
-            &["roster"],
+            &["roster", "telling"],
             &["state"],
             &["admission", "lobby", "session", "sessions"],
             &["outbox", "visitor", "wire"],
@@ -51,7 +51,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["config", "tree"],
             &["group_sync", "identity", "lock", "node", "transfers"],
             &["options", "peer_uid"],
-            &["descriptor", "errno", "export", "sock_diag"],
+            &["descriptor", "errno", "export", "journal", "sock_diag"],
         ],
     ),
 ];

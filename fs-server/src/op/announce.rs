@@ -4,13 +4,13 @@ use nearfs_protocol::id::{Fh, Node, TransferId};
 use nearfs_protocol::limits::SHOWN_PATH_BYTES_MAX;
 use nearfs_protocol::message::{Reply, Request};
 use nearfs_protocol::name::Name;
-use nearfs_protocol::roster::TransferKind;
+use nearfs_protocol::roster::{TransferKind, TransferOutcome};
 
 use super::Outcome;
 use crate::node::Place;
 use crate::op::Response;
 use crate::session_files::SessionFiles;
-use crate::transfers::{Announcement, Passed, Target};
+use crate::transfers::{Announcement, End, Passed, Target};
 
 /// Most directories above a name that are looked at.
 const ABOVE_MAX: usize = 256;
@@ -49,8 +49,8 @@ impl SessionFiles {
         Ok(Reply::Done.into())
     }
 
-    pub(crate) fn end_transfer(&self, transfer: TransferId) -> Outcome {
-        let ended = self.transfers.end(&self.tree.transfers, transfer)?;
+    pub(crate) fn end_transfer(&self, transfer: TransferId, outcome: TransferOutcome) -> Outcome {
+        let ended = self.transfers.end(&self.tree.transfers, transfer, End::Told(outcome))?;
         Ok(Reply::Transferred(ended.tally()).into())
     }
 
@@ -61,6 +61,11 @@ impl SessionFiles {
         {
             self.transfers.passed(passed);
         }
+    }
+
+    /// Where a name is, from the session's root on, as far as the server remembers places: for people to read.
+    pub(crate) fn shown_path(&self, parent: Node, name: &Name) -> Box<[u8]> {
+        shown(&self.above(parent), name)
     }
 
     /// A directory and those above it, nearest first, each as a name in the one above it.

@@ -57,8 +57,14 @@ impl Served {
             gid: rustix::process::getegid().as_raw(),
         };
         let tree = Tree::open(directory.path(), identity, false, descriptors).unwrap();
-        let config =
-            Config { tree: Arc::new(tree), insecure: true, sessions_max, connections_max: 4096, timings };
+        let config = Config {
+            tree: Arc::new(tree),
+            insecure: true,
+            sessions_max,
+            connections_max: 4096,
+            timings,
+            journal: Arc::default(),
+        };
         let server = Server::new(config).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
