@@ -34,7 +34,7 @@ impl Vfs {
         }
         let node = file.node;
         let file_bytes = self.cache.attrs.last_seen(node).map_or(u64::MAX, |attr| attr.size);
-        let (ahead, whole_blocks) = {
+        let (ahead, left_behind, whole_blocks) = {
             let mut readahead = file.readahead.lock();
             let window_bytes_max = self
                 .link
@@ -42,8 +42,12 @@ impl Vfs {
                 .min(self.config.readahead_bytes)
                 .min(self.cache.blocks.prefetch_bytes_max());
             let ahead = readahead.on_read(offset, size as usize, file_bytes, window_bytes_max);
-            (ahead, readahead.is_in_order() || file_bytes <= BLOCK_BYTES)
+            (ahead, readahead.left_behind(), readahead.is_in_order() || file_bytes <= BLOCK_BYTES)
         };
+        // The kernel has them now, but where it keeps no pages.
+        if !left_behind.is_empty() && !file.appends() {
+            self.cache.blocks.leave(node, left_behind);
+        }
         match self.cache.blocks.read_if_here(node, offset, size as usize) {
             Some(slices) => in_one_piece(&slices, done),
             None if whole_blocks => {

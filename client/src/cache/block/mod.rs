@@ -125,6 +125,13 @@ impl BlockCache {
             .collect()
     }
 
+    /// Lets go of blocks that were read and are not expected to be read again from here, so that one long file does not
+    /// push out everything else, and the memory serves what comes next. What was fetched ahead for others stays.
+    pub fn leave(&self, node: Node, blocks: Range<u64>) {
+        let gone = self.shared.state.lock().leave(node, blocks);
+        drop(gone);
+    }
+
     /// Most bytes that can be read ahead of all readers together.
     pub fn prefetch_bytes_max(&self) -> u64 {
         self.shared.ahead_bytes_max

@@ -185,6 +185,16 @@ impl State {
         self.used.pop(&key).or_else(|| self.ahead.pop(&key).map(|(bytes, _)| bytes))
     }
 
+    /// Takes out blocks that were read. They are for the caller to free without the lock.
+    pub(super) fn leave(&mut self, node: Node, indexes: Range<u64>) -> Vec<Bytes> {
+        let take = |index| {
+            let bytes = self.used.pop(&(node, index))?;
+            uncache(&mut self.nodes, (node, index));
+            Some(bytes)
+        };
+        indexes.filter_map(take).collect()
+    }
+
     /// Content in a range of bytes changed: its blocks go.
     pub(super) fn changed(&mut self, node: Node, bytes: Range<u64>) {
         let Some(blocks) = self.nodes.get_mut(&node) else { return };

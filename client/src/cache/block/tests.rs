@@ -27,6 +27,10 @@ enum Op {
         block: u64,
         count: u64,
     },
+    Leave {
+        block: u64,
+        count: u64,
+    },
     /// The server answers the nth fetch, which is under way.
     Serve {
         nth: usize,
@@ -71,6 +75,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (cell.clone(), count.clone()).prop_map(|(cell, count)| Op::Read { cell, count }),
         2 => (0..4u64, 1..4u64).prop_map(|(block, count)| Op::Prefetch { block, count }),
+        1 => (0..4u64, 1..4u64).prop_map(|(block, count)| Op::Leave { block, count }),
         8 => (nth.clone(), prop::bool::weighted(0.1)).prop_map(|(nth, unsure)| Op::Serve { nth, unsure }),
         8 => nth.clone().prop_map(|nth| Op::Deliver { nth }),
         1 => nth.clone().prop_map(|nth| Op::FailFetch { nth }),
@@ -171,6 +176,7 @@ impl World {
                 let fills = self.cache.prefetch(NODE, block..block + count);
                 self.fetches.extend(fills.into_iter().map(|fill| Fetch { fill, answer: None }));
             }
+            Op::Leave { block, count } => self.cache.leave(NODE, block..block + count),
             Op::Serve { nth, unsure } => {
                 let Some(at) = pick(nth, self.fetches.len()) else { return };
                 let change = if unsure { Change::UNSURE } else { self.change() };
@@ -517,6 +523,21 @@ fn what_is_read_ahead_leaves_room_for_what_was_read() {
         cache.read_if_here(NODE, 0, 1);
     }
     assert!(!cache.prefetch(NODE, 200..300).is_empty());
+}
+
+#[test]
+fn what_a_reader_left_behind_makes_room_but_not_what_others_are_about_to_read() {
+    let cache = cache(8);
+    for index in 0..4 {
+        read(&cache, index).0.pop().unwrap().complete(Change(1), full(0));
+    }
+    cache.prefetch(NODE, 4..6).into_iter().for_each(|fill| fill.complete(Change(1), full(0)));
+    let before = cache.bytes();
+    cache.leave(NODE, 0..6);
+    assert!(before - cache.bytes() >= 4 * BLOCK_BYTES && cache.bytes() >= 2 * BLOCK_BYTES);
+    let is_here = |index: u64| cache.read_if_here(NODE, index * BLOCK_BYTES, 1).is_some();
+    assert_eq!((0..6).map(is_here).collect::<Vec<_>>(), [false, false, false, false, true, true]);
+    assert_eq!(read(&cache, 0).0.len(), 1, "it can be fetched again");
 }
 
 #[test]

@@ -24,6 +24,8 @@ const SLACK_BYTES: u64 = 1024 * 1024;
 const FORGIVEN_SHARE: u64 = 16;
 /// Most bytes that wait to be asked for until it is worth it.
 const STEP_BYTES_MAX: u64 = 1024 * 1024;
+/// A reader who has read so much in order is not expected to come back soon to what it has read.
+const LONG_RUN_BYTES: u64 = 4 * 1024 * 1024;
 /// Most readers of one open file that are told apart.
 const STREAMS_MAX: usize = 4;
 
@@ -34,6 +36,7 @@ pub struct Readahead {
     stride: Stride,
     read_count: u64,
     in_order: bool,
+    left_behind: Range<u64>,
 }
 
 /// A reader that goes through the file in order.
@@ -48,6 +51,10 @@ struct Stream {
     window_bytes: u64,
     /// The block up to which all was asked for.
     asked_until: u64,
+    /// Where its run began.
+    start: u64,
+    /// The block up to which it was told to have left all behind.
+    left_until: u64,
     /// The count of reads when it was last seen.
     seen_at: u64,
 }
@@ -69,6 +76,7 @@ impl Readahead {
         window_bytes_max: u64,
     ) -> Vec<Range<u64>> {
         self.read_count += 1;
+        self.left_behind = 0..0;
         let end = offset.saturating_add(size as u64).min(file_bytes);
         if offset >= end {
             return Vec::new();
@@ -78,6 +86,7 @@ impl Readahead {
         if let Some(stream) = followed.max_by_key(|stream| (stream.is_sequential(), stream.seen_at)) {
             stream.seen_at = self.read_count;
             stream.advance(&read);
+            self.left_behind = stream.leave_behind();
             self.stride.forget();
             self.in_order = true;
             return stream.ask(file_bytes, window_bytes_max).into_iter().collect();
@@ -95,6 +104,11 @@ impl Readahead {
     /// exactly what was asked for.
     pub fn is_in_order(&self) -> bool {
         self.in_order
+    }
+
+    /// The blocks that the last reader has left behind since it was told before, if it goes through much of the file.
+    pub fn left_behind(&self) -> Range<u64> {
+        self.left_behind.clone()
     }
 
     /// A reader who has proven sequential is only given up for lack of any other.
@@ -126,6 +140,8 @@ impl Stream {
             skipped_bytes: 0,
             window_bytes: WINDOW_BYTES_FIRST,
             asked_until: 0,
+            start: read.start,
+            left_until: read.start.div_ceil(BLOCK_BYTES),
             seen_at,
         }
     }
@@ -160,6 +176,15 @@ impl Stream {
         self.skipped_bytes -= self.skipped_bytes / FORGIVEN_SHARE;
         self.skipped_bytes += read.start - self.next;
         self.next = read.end;
+    }
+
+    /// What others may still overtake is not left behind yet.
+    fn leave_behind(&mut self) -> Range<u64> {
+        if self.next - self.start < LONG_RUN_BYTES {
+            return 0..0;
+        }
+        let until = (self.next.saturating_sub(SLACK_BYTES) / BLOCK_BYTES).max(self.left_until);
+        std::mem::replace(&mut self.left_until, until)..until
     }
 
     /// What to fetch so that a window's worth is under way or here. The window doubles each time it is

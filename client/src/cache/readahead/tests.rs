@@ -57,6 +57,37 @@ fn a_sequential_reader_gets_a_growing_window() {
 }
 
 #[test]
+fn who_goes_through_a_long_file_leaves_behind_what_nobody_can_overtake() {
+    let mut file = Watched::new(1 << 30, 16 * MIB);
+    let mut left = 0;
+    for read in 0..64 * 16 {
+        file.read(read * MIB / 16, MIB / 16);
+        let blocks = file.readahead.left_behind();
+        if !blocks.is_empty() {
+            assert_eq!(blocks.start, left, "each block once, in order");
+            left = blocks.end;
+        }
+        let until = (read + 1) * MIB / 16;
+        assert!(left * BLOCK_BYTES <= until.saturating_sub(MIB), "{left} after {until}");
+        assert!(until < 4 * MIB || left * BLOCK_BYTES + MIB + BLOCK_BYTES > until, "{left} after {until}");
+    }
+}
+
+#[test]
+fn who_reads_little_or_here_and_there_leaves_nothing_behind() {
+    let mut file = Watched::new(3 * MIB, 16 * MIB);
+    for read in 0..3 * 16 {
+        file.read(read * MIB / 16, MIB / 16);
+        assert!(file.readahead.left_behind().is_empty());
+    }
+    let mut file = Watched::new(1 << 30, 16 * MIB);
+    for read in 0..500 {
+        file.read(read * 7919 % 8000 * BLOCK_BYTES, 4096);
+        assert!(file.readahead.left_behind().is_empty());
+    }
+}
+
+#[test]
 fn the_window_is_full_after_a_few_mebibytes() {
     let mut file = Watched::new(1 << 30, 16 * MIB);
     for read in 0..48 {
