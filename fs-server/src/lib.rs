@@ -25,6 +25,7 @@ mod op;
 pub mod options;
 mod outbox;
 mod peer_uid;
+mod progress;
 mod roster;
 pub mod server;
 mod session;

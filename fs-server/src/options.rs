@@ -53,6 +53,10 @@ pub struct ServeOptions {
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
+    /// On a terminal, show a line for each client and a bar for each transfer
+    #[arg(long)]
+    pub progress: bool,
+
     /// Write a line to this file for each connection, each change and transfer of a shell, and each failure; SIGHUP opens
     /// it again
     #[arg(long, value_name = "FILE")]

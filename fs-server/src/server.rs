@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nearfs_protocol::id::SessionId;
 use nearfs_protocol::message::Push;
+use nearfs_protocol::roster::SessionReport;
 use nearfs_transport::listen::Listener;
 use nearfs_transport::stream::Stream;
 
@@ -13,6 +15,7 @@ use crate::connection::Ended;
 use crate::greeting::greet;
 use crate::journal::Event;
 use crate::lobby::Place;
+use crate::roster;
 use crate::state::Shared;
 
 /// How often sessions are looked at.
@@ -125,6 +128,20 @@ impl Server {
         }
         for session in sessions {
             session.end();
+        }
+    }
+
+    /// All sessions, as their clients would be told of each other.
+    pub fn sessions(&self) -> Vec<SessionReport> {
+        let nobody = SessionId(0);
+        let mut all: Vec<SessionReport> = Vec::new();
+        loop {
+            let after = all.last().map_or(nobody, |last| last.id);
+            let (page, end) = roster::page(&self.shared.sessions, after, nobody);
+            all.extend(page);
+            if end {
+                return all;
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::descriptor::Descriptors;
 use crate::export::OpenError;
 use crate::journal::{AccessLog, Journal};
 use crate::options::{IdentityOption, ServeOptions};
+use crate::progress::Screen;
 use crate::server::Server;
 use crate::tree::Tree;
 
@@ -69,7 +70,8 @@ fn refuse_usage(options: &ServeOptions) -> Option<String> {
 }
 
 fn serve(options: &ServeOptions) -> anyhow::Result<()> {
-    start_log(options)?;
+    let screen = if options.progress { Screen::open() } else { None };
+    start_log(options, screen.clone())?;
     let journal = Arc::new(open_journal(options)?);
     let limit = raise_descriptor_limit();
     let connections_max = (limit / DESCRIPTORS_PER_CONNECTION).max(1);
@@ -94,9 +96,15 @@ fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         timings: Timings::default(),
         journal: journal.clone(),
     })?;
+    if let Some(screen) = &screen {
+        runtime.spawn(screen.clone().show(server.clone()));
+    }
     let outcome = runtime.block_on(serve_until_told(options, &server, journal));
     // Calls that still sleep are left to their disks.
     runtime.shutdown_background();
+    if let Some(screen) = screen {
+        screen.clear();
+    }
     outcome
 }
 
@@ -181,7 +189,7 @@ fn create(directory: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)
 }
 
-fn start_log(options: &ServeOptions) -> anyhow::Result<()> {
+fn start_log(options: &ServeOptions, screen: Option<Screen>) -> anyhow::Result<()> {
     let level = match options.verbose {
         0 => "warn",
         1 => "info",
@@ -193,6 +201,8 @@ fn start_log(options: &ServeOptions) -> anyhow::Result<()> {
         let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path);
         let file = file.with_context(|| format!("cannot write the log to {}", path.display()))?;
         log.target(env_logger::Target::Pipe(Box::new(file)));
+    } else if let Some(screen) = screen {
+        log.target(env_logger::Target::Pipe(Box::new(screen)));
     }
     // It fails only when the program has set up a log before, which then is used.
     let _ = log.try_init();

@@ -109,6 +109,41 @@ pub struct Busy {
     pub tally: Tally,
 }
 
+impl SessionReport {
+    /// What it is doing, in a few words: its transfers, else the kinds of its latest requests.
+    pub fn doing(&self) -> String {
+        let Some(first) = self.transfers.first() else {
+            let recent: Vec<_> = self.recent.iter().map(|kind| kind.escape_debug().to_string()).collect();
+            return if recent.is_empty() { "nothing yet".into() } else { recent.join(", ") };
+        };
+        match self.transfer_count.saturating_sub(1) {
+            0 => first.to_string(),
+            others => format!("{first}, and {others} more"),
+        }
+    }
+}
+
+impl TransferReport {
+    /// The place in characters that a terminal shows.
+    pub fn shown_path(&self) -> String {
+        let chunks = self.path.utf8_chunks();
+        chunks
+            .map(|chunk| format!("{}{}", chunk.valid().escape_debug(), chunk.invalid().escape_ascii()))
+            .collect()
+    }
+}
+
+impl std::fmt::Display for TransferReport {
+    /// "upload docs/report, 40 %", in characters that a terminal shows.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind.verb(), self.shown_path())?;
+        match self.tally.percent(self.total_bytes) {
+            Some(percent) => write!(f, ", {percent} %"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl TransferKind {
     /// Whether no other shell shall begin anything with the name meanwhile.
     pub fn is_exclusive(self) -> bool {
@@ -179,5 +214,41 @@ mod tests {
         let busy = |by: &str, kind, total_bytes| Busy { by: by.into(), kind, total_bytes, tally }.to_string();
         assert_eq!(busy("anna (::1)", TransferKind::Upload, 5), "being uploaded by anna (::1), 40 %");
         assert_eq!(busy("a\nb\x1b[2J", TransferKind::Delete, 0), "being deleted by a\\nb\\u{1b}[2J");
+    }
+
+    #[test]
+    fn what_somebody_is_doing_is_said_in_characters_that_a_terminal_shows() {
+        let mut session = SessionReport {
+            id: SessionId(1),
+            own: false,
+            client: String::new(),
+            address: String::new(),
+            uid: None,
+            shell: false,
+            connected: true,
+            age_ms: 0,
+            idle_ms: 0,
+            open_files: 0,
+            locks: 0,
+            read_bytes: 0,
+            written_bytes: 0,
+            recent: vec![],
+            transfers: vec![],
+            transfer_count: 0,
+        };
+        assert_eq!(session.doing(), "nothing yet");
+        session.recent = vec!["write".into(), "a\x1bb".into()];
+        assert_eq!(session.doing(), "write, a\\u{1b}b");
+        session.transfers = vec![TransferReport {
+            transfer: TransferId(1),
+            kind: TransferKind::Upload,
+            path: b"d\n\xff/f".to_vec(),
+            total_bytes: 4,
+            tally: Tally { bytes: 1, ..Tally::default() },
+        }];
+        session.transfer_count = 1;
+        assert_eq!(session.doing(), "upload d\\n\\xff/f, 25 %");
+        session.transfer_count = 3;
+        assert_eq!(session.doing(), "upload d\\n\\xff/f, 25 %, and 2 more");
     }
 }

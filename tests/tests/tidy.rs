@@ -38,6 +38,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "fs-server",
         &[
             &["start"],
+            &["progress"],
             &["server"],
             &["greeting"],
             &["connection"],
