@@ -17,6 +17,9 @@ const ROWS_DEFAULT: usize = 24;
 /// Lines that are left to the log and to the summary.
 const ROWS_SPARE: usize = 4;
 
+/// Characters of a path that are shown.
+const PATH_CHARS_MAX: usize = 40;
+
 /// Bars are moved by the server's counts: what they show of a rate is what they saw themselves.
 const BAR: &str = "      {msg} {bar:20} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 /// The same where nobody knows how much it will be.
@@ -158,12 +161,21 @@ fn line() -> ProgressBar {
 }
 
 fn bar(transfer: &TransferReport) -> ProgressBar {
-    let message = format!("{} {}", transfer.kind.verb(), transfer.shown_path());
+    let message = format!("{} {}", transfer.kind.verb(), ending(&transfer.shown_path()));
     let bar = match transfer.total_bytes {
         0 => ProgressBar::no_length().with_style(style(COUNT)),
         total_bytes => ProgressBar::new(total_bytes).with_style(style(BAR)),
     };
     bar.with_message(message)
+}
+
+/// The end of a path, which tells most.
+fn ending(path: &str) -> String {
+    let count = path.chars().count();
+    if count <= PATH_CHARS_MAX {
+        return path.to_owned();
+    }
+    ["\u{2026}".to_owned(), path.chars().skip(count - PATH_CHARS_MAX + 1).collect()].concat()
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -216,6 +228,15 @@ mod tests {
         assert_eq!(shown(100), [1, 2, 3, 4]);
         assert_eq!(shown(5), [1, 2, 3]);
         assert_eq!(shown(3), [2]);
+    }
+
+    #[test]
+    fn long_paths_show_their_end() {
+        assert_eq!(ending("a/b"), "a/b");
+        let long = format!("{}/end", "\u{e9}".repeat(300));
+        let shown = ending(&long);
+        assert!(shown.starts_with("\u{2026}\u{e9}") && shown.ends_with("/end"), "{shown}");
+        assert_eq!(shown.chars().count(), PATH_CHARS_MAX);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nearfs_protocol::codec::{FrameKind, decode_control};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::{Hello, SessionWish, Welcome};
 use nearfs_protocol::id::RequestId;
-use nearfs_protocol::message::{Answer, Call, Caller, Push, RenameMode, Reply, Request};
+use nearfs_protocol::message::{Answer, Call, Caller, Push, RenameMode, Reply, Request, WriteAt, WriteSync};
 use nearfs_protocol::name::Name;
 use nearfs_protocol::roster::{TransferKind, TransferOutcome};
 use nearfs_protocol::version::{Features, SPOKEN};
@@ -299,4 +299,114 @@ fn the_access_log_tells_what_shells_did_and_forgets_no_line() {
             format!(r#"disconnect {client} reason="the peer closed it" active=0"#),
         ]
     );
+}
+
+/// What a terminal of 100 columns and 24 rows shows that is a program's standard error.
+struct Terminal {
+    ours: std::fs::File,
+    parser: vt100::Parser,
+}
+
+impl Terminal {
+    /// A terminal, and its other end for a program.
+    fn open() -> (Terminal, std::fs::File) {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let size = rustix::termios::Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&ours, size).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap();
+        let theirs = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        (
+            Terminal {
+                ours: ours.into(),
+                parser: vt100::Parser::new(24.try_into().unwrap(), 100.try_into().unwrap(), 0),
+            },
+            theirs,
+        )
+    }
+
+    /// Waits until the screen shows something, and returns it.
+    fn await_shown(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = self.ours.read(&mut bytes) {
+                self.parser.process(&bytes[..count]);
+            }
+            let shown = self.parser.screen().contents();
+            if wanted(&shown) {
+                return shown;
+            }
+            assert!(begun.elapsed() < SOON, "{shown}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What stands above the clients when one of them transfers something.
+const SUMMARY: &str = "clients: 1; transfers: 1";
+
+#[test]
+fn progress_is_shown_on_a_terminal_beside_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut terminal, theirs) = Terminal::open();
+    let mut child = Command::new(PROGRAM)
+        .args(["-v", "--progress", "--listen", "127.0.0.1:0", text(directory.path())])
+        .stdout(Stdio::piped())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let mut running = Running { child, out };
+    let link = connect(&format!("nearfs://{}", running.listening_on()));
+    let (mut reader, welcome) = begin(&link);
+    let parent = welcome.root.node;
+    let mut ask = |slot, request: Request, payload: &[u8]| -> Answer {
+        let call = Call { caller: Caller::default(), request };
+        let mut writer = FrameWriter::new(link.writer());
+        writer.send(FrameKind::Call, RequestId::new(slot, 1), &call, payload).unwrap();
+        decode_control(reader.next_frame().unwrap().control).unwrap()
+    };
+    terminal.await_shown(|shown| shown.contains("clients: 1; transfers: 0"));
+    let name = Name::new(b"re\x1b[2Jport").unwrap();
+    let (kind, total_bytes) = (TransferKind::Upload, 4096);
+    let announce = Request::Announce { kind, parent, name: name.clone(), total_bytes, fh: None };
+    assert!(matches!(ask(0, announce, b""), Ok(Reply::Announced(_))));
+    let create = Request::Create { parent, name, mode: 0o644, umask: 0, flags: 1 };
+    let fh = match ask(1, create, b"") {
+        Ok(Reply::Opened { fh, .. } | Reply::Created { fh, .. }) => fh,
+        other => panic!("{other:?}"),
+    };
+    let write = Request::Write { fh, at: WriteAt::Offset(0), sync: WriteSync::None };
+    ask(2, write, &[7; 1024]).unwrap();
+    let shown = terminal.await_shown(|shown| {
+        shown.contains("1.00 KiB/4.00 KiB") && shown.lines().any(|line| line.trim_end() == SUMMARY)
+    });
+    let lines: Vec<_> = shown.lines().map(str::trim_end).collect();
+    let at = lines.iter().position(|line| *line == SUMMARY).unwrap();
+    assert!(lines[at + 1].starts_with("   1  program test (127.0.0.1:"), "{shown}");
+    assert!(lines[at + 2].starts_with("      upload re\\u{1b}[2Jport "), "{shown}");
+    // Every line above is one of the log, whole.
+    let log = lines[..at].concat();
+    assert_eq!(log.matches("INFO").count(), log.matches('[').count() - log.matches("[2J").count(), "{shown}");
+    assert!(log.contains("connect session=1") && log.contains(r#"stage="begins""#), "{shown}");
+    kill_process(running.pid(), Signal::TERM).unwrap();
+    assert_eq!(running.exit_code(), Some(0));
+    let left = terminal.await_shown(|shown| !shown.contains("transfers: 1"));
+    assert!(left.contains("connect session=1"), "{left}");
+}
+
+#[test]
+fn progress_without_a_terminal_is_refused_in_one_line_and_served_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&["--progress", "--listen", "127.0.0.1:0", text(directory.path())]);
+    greet(&connect(&format!("nearfs://{}", running.listening_on())));
+    kill_process(running.pid(), Signal::TERM).unwrap();
+    assert_eq!(running.exit_code(), Some(0));
+    let mut said = String::new();
+    running.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "nearfs: --progress shows nothing, because standard error is no terminal\n");
 }
