@@ -70,4 +70,20 @@ pub struct Pending {
     pub left: Option<Duration>,
     /// Who waits: a thread id, 0 if nobody or unknown.
     pub pid: u32,
+    /// Whether something of a file is lost if it is never carried out.
+    pub is_change: bool,
+}
+
+impl Status {
+    /// What is lost if the client ends now, a line each.
+    pub fn unfinished(&self) -> Vec<String> {
+        let changes = self.pending.iter().filter(|pending| pending.is_change);
+        changes.map(|pending| unfinished(pending.operation, &pending.path, pending.pid)).collect()
+    }
+}
+
+/// A change of which nobody knows whether it was carried out, in words.
+pub(crate) fn unfinished(operation: &str, path: &str, pid: u32) -> String {
+    let what = if operation == "write" { "write to".to_owned() } else { format!("{operation} of") };
+    format!("a {what} {path} by process {pid}")
 }

@@ -22,18 +22,24 @@ pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(4);
 /// How long an answer may take to whoever asked for the end, before the process is gone.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
 
+/// How far the end of a mount has come.
+#[derive(Default)]
+struct Ending {
+    lost: Vec<String>,
+    is_over: bool,
+}
+
 /// A mount from its attaching to its end.
 pub(crate) struct LiveMount {
     entry: MountEntry,
     vfs: Arc<Vfs>,
-    /// What was lost, once it has ended.
-    ended: Mutex<Option<Vec<String>>>,
+    ending: Mutex<Ending>,
     changed: Condvar,
 }
 
 impl LiveMount {
     pub(crate) fn new(entry: MountEntry, vfs: Arc<Vfs>) -> LiveMount {
-        LiveMount { entry, vfs, ended: Mutex::new(None), changed: Condvar::new() }
+        LiveMount { entry, vfs, ending: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Answers the control socket.
@@ -60,21 +66,25 @@ impl LiveMount {
         }
     }
 
-    /// The mount is gone and the good-byes are said.
-    pub(crate) fn set_ended(&self, lost: Vec<String>) {
-        *self.ended.lock() = Some(lost);
+    /// The mount is gone and the good-byes are said, with which this was lost. Returns whether anything was.
+    pub(crate) fn set_ended(&self, lost: Vec<String>) -> bool {
+        self.add_lost(lost);
+        let mut ending = self.ending.lock();
+        ending.is_over = true;
         self.changed.notify_all();
+        !ending.lost.is_empty()
     }
 
     fn unmount(&self) -> Answer {
         let entry = self.entry.clone();
         match within(DETACH_TIME_MAX, move || attach::detach(&entry, false)) {
-            Some(Ok(())) => self.wait_for_end(Vec::new()),
+            Some(Ok(())) => self.wait_for_end(),
             Some(Err(Errno::BUSY)) => Answer::Busy,
             Some(Err(errno)) => failed(errno),
             None => {
+                self.add_lost(vec!["changes of mapped files that the server did not take in time".into()]);
                 self.abort();
-                self.wait_for_end(vec!["changes of mapped files that the server did not take in time".into()])
+                self.wait_for_end()
             }
         }
     }
@@ -83,11 +93,10 @@ impl LiveMount {
         if let Err(errno) = attach::detach(&self.entry, true) {
             return failed(errno);
         }
-        let lost = self.vfs.status().pending.into_iter().filter(|pending| pending.operation == "write");
-        let lost = lost.map(|pending| format!("a write to {} by process {}", pending.path, pending.pid));
-        let lost = lost.collect();
+        // Those who wait are told now, and are gone before the good-byes.
+        self.add_lost(self.vfs.status().unfinished());
         self.abort();
-        self.wait_for_end(lost)
+        self.wait_for_end()
     }
 
     /// Ends every wait for this mount, and with it the threads that serve it.
@@ -104,13 +113,23 @@ impl LiveMount {
         }
     }
 
-    fn wait_for_end(&self, mut lost: Vec<String>) -> Answer {
-        let mut ended = self.ended.lock();
-        if ended.is_none() {
-            self.changed.wait_for(&mut ended, SHUTDOWN_TIME_MAX + Duration::from_millis(500));
+    fn wait_for_end(&self) -> Answer {
+        let mut ending = self.ending.lock();
+        if !ending.is_over {
+            self.changed.wait_for(&mut ending, SHUTDOWN_TIME_MAX + Duration::from_millis(500));
         }
-        lost.extend(ended.iter().flatten().cloned());
-        Answer::Unmounted { lost }
+        Answer::Unmounted { lost: ending.lost.clone() }
+    }
+
+    /// Notes what was lost, each but once.
+    fn add_lost(&self, lost: Vec<String>) {
+        let mut ending = self.ending.lock();
+        for line in lost {
+            if !ending.lost.contains(&line) {
+                log::error!("lost: {line}");
+                ending.lost.push(line);
+            }
+        }
     }
 }
 

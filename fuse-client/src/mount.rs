@@ -215,16 +215,12 @@ fn end(mount: &LiveMount, vfs: &Vfs, control: Option<ControlSocket>, entry: &Mou
         control.hide();
     }
     let lost = vfs.shutdown(SHUTDOWN_TIME_MAX);
-    for line in &lost {
-        log::error!("lost: {line}");
-    }
     // If the connection was aborted, a dead mount is left behind. What somebody else serves is another one,
     // to which the kernel gave the same numbers in the meantime.
     if !control::is_served(entry) {
         abandon(entry);
     }
-    let code = if lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    mount.set_ended(lost);
+    let code = if mount.set_ended(lost) { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     if let Some(control) = control {
         control.drain(DRAIN_TIME_MAX);
     }

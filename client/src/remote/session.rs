@@ -155,7 +155,7 @@ impl Session {
 
     /// Says good-bye now. Returns what was lost, a line each.
     pub fn end(&self) -> Vec<String> {
-        self.inner.rpc.shutdown(BYE_TIME_MAX)
+        self.inner.rpc.shutdown(BYE_TIME_MAX).iter().map(ToString::to_string).collect()
     }
 
     /// The wish that ends what waits here.

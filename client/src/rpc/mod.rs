@@ -44,6 +44,7 @@ use crate::rpc::greet::Greeted;
 use crate::rpc::inbox::{ATTEND_TIME_MAX, Inbox};
 use crate::rpc::interrupt::{Bystanders, LOOK_INTERVAL};
 use crate::rpc::lane::{Encoded, Lane, Outgoing};
+use crate::rpc::report::Unfinished;
 
 /// What comes of a request: the reply and the bytes beside it, or why there is none.
 pub type Outcome = Result<(Reply, Payload), Errno>;
@@ -288,8 +289,8 @@ impl Rpc {
     }
 
     /// Sends what is collected, waits for what is pending, says good-bye. All of it within a bound; returns
-    /// what is lost, a line each.
-    pub(crate) fn shutdown(&self, within: Duration) -> Vec<String> {
+    /// what is lost.
+    pub(crate) fn shutdown(&self, within: Duration) -> Vec<Unfinished> {
         let deadline = Instant::now() + within;
         self.send_batches();
         let mut state = self.state.lock();
@@ -416,8 +417,8 @@ impl Rpc {
         Ok(lane)
     }
 
-    /// The session is over: tells everybody who waits. Returns what is lost, a line each.
-    fn end(&self, mut state: MutexGuard<'_, State>) -> Vec<String> {
+    /// The session is over: tells everybody who waits. Returns what is lost.
+    fn end(&self, mut state: MutexGuard<'_, State>) -> Vec<Unfinished> {
         for lane in state.lanes.drain(..) {
             lane.close();
         }
@@ -425,7 +426,7 @@ impl Rpc {
         state.doubts.clear();
         self.room.notify_all();
         drop(state);
-        let lost = waiting.iter().map(|call| format!("{} of node {}", call.operation, call.ino)).collect();
+        let lost = waiting.iter().filter_map(Unfinished::new).collect();
         for call in waiting {
             (call.done)(Err(Errno::EIO));
         }

@@ -1,5 +1,6 @@
 //! How it goes with the server, for people who ask.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use nearfs_protocol::codec::decode_control;
@@ -9,7 +10,7 @@ use nearfs_protocol::name::Name;
 use nearfs_protocol::session::client::Phase;
 
 use crate::rpc::{Rpc, Waiting};
-use crate::status::{Connection, Pending, Status};
+use crate::status::{Connection, Pending, Status, unfinished};
 
 /// What a request is about: a node by its number, and a name in it if it is about that.
 pub(crate) type Subject = (u64, Option<Name>);
@@ -23,11 +24,12 @@ impl Rpc {
         let pending = state.session.pending().filter_map(|pending| {
             let call = pending.call?;
             let left = pending.deadline.map(|deadline| deadline.saturating_duration_since(now));
-            Some((subject(call), call.operation, ago(pending.since), left, call.pid))
+            let request = request(call);
+            let is_change = request.as_ref().is_some_and(changes_files);
+            let rest = (call.operation, ago(pending.since), left, call.pid, is_change);
+            Some((subject(call, request.as_ref()), rest))
         });
-        let (subjects, rest): (Vec<_>, Vec<_>) = pending
-            .map(|(subject, operation, age, left, pid)| (subject, (operation, age, left, pid)))
-            .unzip();
+        let (subjects, rest): (Vec<_>, Vec<_>) = pending.unzip();
         let connection = match state.session.phase() {
             Phase::Live => Connection::Live,
             Phase::Greeting => Connection::Lost { ago: Duration::ZERO },
@@ -50,17 +52,54 @@ impl Rpc {
         };
         drop(state);
         let pending = paths(&subjects).into_iter().zip(rest);
-        status.pending = pending
-            .map(|(path, (operation, age, left, pid))| Pending { operation, path, age, left, pid })
-            .collect();
+        let pending = pending.map(|(path, (operation, age, left, pid, is_change))| Pending {
+            operation,
+            path,
+            age,
+            left,
+            pid,
+            is_change,
+        });
+        status.pending = pending.collect();
         status
     }
 }
 
-/// Only the encoded request still has the name.
-fn subject(call: &Waiting) -> Subject {
+/// A change that was asked for, and nobody knows whether it was carried out.
+pub(crate) struct Unfinished {
+    pub(crate) subject: Subject,
+    operation: &'static str,
+    pid: u32,
+}
+
+impl Unfinished {
+    /// `None` for what changes no file.
+    pub(super) fn new(call: &Waiting) -> Option<Unfinished> {
+        let request = request(call).filter(changes_files)?;
+        let subject = subject(call, Some(&request));
+        Some(Unfinished { subject, operation: call.operation, pid: call.pid })
+    }
+
+    /// What to tell people, with the path of its subject.
+    pub(crate) fn told(&self, path: &str) -> String {
+        unfinished(self.operation, path, self.pid)
+    }
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told(&format!("#{}", self.subject.0)))
+    }
+}
+
+/// Only the encoded request has all of it.
+fn request(call: &Waiting) -> Option<Request> {
     let encoded = decode_control::<Call>(&call.encoded.head[HEADER_BYTES..]);
-    (call.ino, encoded.ok().and_then(|call| name(&call.request).cloned()))
+    encoded.ok().map(|call| call.request)
+}
+
+fn subject(call: &Waiting, request: Option<&Request>) -> Subject {
+    (call.ino, request.and_then(name).cloned())
 }
 
 /// The name in a directory that a request is about, the one from before if it changes that.
@@ -108,5 +147,53 @@ fn name(request: &Request) -> Option<&Name> {
         | Request::Kick { .. }
         | Request::CountFile { .. }
         | Request::EndTransfer { .. } => None,
+    }
+}
+
+/// Whether something of a file or directory is lost, or not safe, if a request is not carried out.
+fn changes_files(request: &Request) -> bool {
+    match request {
+        Request::Write { .. }
+        | Request::Fsync { .. }
+        | Request::FsyncDir { .. }
+        | Request::SetAttr { .. }
+        | Request::Symlink { .. }
+        | Request::Link { .. }
+        | Request::MakeNode { .. }
+        | Request::MakeDir { .. }
+        | Request::Unlink { .. }
+        | Request::RemoveDir { .. }
+        | Request::Rename { .. }
+        | Request::Create { .. }
+        | Request::CreateUnnamed { .. }
+        | Request::SetXattr { .. }
+        | Request::RemoveXattr { .. }
+        | Request::Allocate { .. }
+        | Request::CopyRange { .. }
+        | Request::Store { .. }
+        | Request::Publish { .. } => true,
+        Request::Lookup { .. }
+        | Request::Forget { .. }
+        | Request::GetAttr { .. }
+        | Request::Access { .. }
+        | Request::ReadLink { .. }
+        | Request::Open { .. }
+        | Request::Read { .. }
+        | Request::Flush { .. }
+        | Request::Release { .. }
+        | Request::ReadDir { .. }
+        | Request::StatFs { .. }
+        | Request::GetXattr { .. }
+        | Request::ListXattr { .. }
+        | Request::Seek { .. }
+        | Request::GetLock { .. }
+        | Request::SetLock { .. }
+        | Request::HashRange { .. }
+        | Request::Fetch { .. }
+        | Request::ListSessions { .. }
+        | Request::Kick { .. }
+        | Request::Announce { .. }
+        | Request::CountFile { .. }
+        | Request::EndTransfer { .. } => false,
     }
 }

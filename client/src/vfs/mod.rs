@@ -133,7 +133,9 @@ impl Vfs {
 
     /// Says good-bye within a bound. Returns what was lost, a line each.
     pub fn shutdown(&self, within: Duration) -> Vec<String> {
-        self.rpc.shutdown(within)
+        let lost = self.rpc.shutdown(within);
+        let subjects: Vec<_> = lost.iter().map(|change| change.subject.clone()).collect();
+        lost.iter().zip(self.paths(&subjects)).map(|(change, path)| change.told(&path)).collect()
     }
 
     /// The kernel gives lookup counts back.

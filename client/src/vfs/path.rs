@@ -27,7 +27,7 @@ impl Vfs {
     }
 
     /// Paths below the root, which is `.`; they begin with `#` and a number where no name is remembered.
-    fn paths(&self, subjects: &[Subject]) -> Vec<String> {
+    pub(super) fn paths(&self, subjects: &[Subject]) -> Vec<String> {
         let places = self.places(subjects);
         subjects.iter().map(|(ino, name)| self.path(*ino, name.as_ref(), &places)).collect()
     }
