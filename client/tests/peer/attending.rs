@@ -109,3 +109,18 @@ fn whoever_asks_how_many_at_once_all_are_answered_promptly() {
     vfs.shutdown(PATIENCE);
     assert_eq!(answering.join().unwrap(), 6 * 300);
 }
+#[test]
+fn the_reader_begins_when_it_is_called() {
+    let (peer, vfs) = Peer::with_client();
+    let answering = answer_all(peer);
+    let (told, answers) = mpsc::channel();
+    let begun = Instant::now();
+    for _ in 0..400 {
+        ask_and_leave(&vfs, told.clone());
+        answers.recv_timeout(PATIENCE).unwrap();
+    }
+    // It looks by itself every 10 ms.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    vfs.shutdown(PATIENCE);
+    assert_eq!(answering.join().unwrap(), 400);
+}
