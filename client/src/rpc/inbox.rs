@@ -44,8 +44,10 @@ pub(super) struct Inbox {
 enum Pause {
     /// Nothing arrived for a while.
     Silent,
-    /// Nothing is awaited.
+    /// An answer arrived, and nothing is awaited any more.
     Unasked,
+    /// An answer arrived, and more are awaited.
+    Asked,
     /// The connection has ended.
     Ended,
 }
@@ -112,8 +114,8 @@ impl Inbox {
 }
 
 impl Rpc {
-    /// Runs `ask`, and then reads answers, as long as any are awaited on the connection that it asked on and nobody else
-    /// reads them. For a thread that has nothing to do until it is asked again; it is back soon in any case.
+    /// Runs `ask`, and then reads the answer, if nobody else reads the connection that it asked on. For a thread that has
+    /// nothing to do until it is asked again; it is back soon in any case.
     pub(crate) fn attend(self: &Arc<Self>, ask: impl FnOnce()) {
         ATTENDING.set(Attending::Own(None));
         ask();
@@ -146,22 +148,23 @@ impl Rpc {
     fn read_idle(self: &Arc<Self>, lane: &Arc<Lane>) -> Pause {
         while let Some(mut frames) = lane.inbox.frames.try_lock() {
             *lane.inbox.is_reader_called.lock() = false;
-            let pause = self.read_frames(lane, &mut frames);
-            if pause == Pause::Silent {
-                wait_readable(&frames);
-            } else if pause == Pause::Ended {
-                return pause;
-            }
+            let pause = loop {
+                match self.read_frames(lane, &mut frames) {
+                    Pause::Silent => wait_readable(&frames),
+                    Pause::Asked => {}
+                    pause @ (Pause::Unasked | Pause::Ended) => break pause,
+                }
+            };
             drop(frames);
-            if pause == Pause::Unasked && !lane.inbox.is_awaiting() {
-                break;
+            if pause == Pause::Ended || !lane.inbox.is_awaiting() {
+                return pause;
             }
         }
         Pause::Unasked
     }
 
-    /// Reads what is awaited, as long as it comes. Who finds that somebody reads relies on him, so that he looks once
-    /// more after he has let go.
+    /// Reads one answer, and leaves the others to the reader. Who finds that somebody reads relies on him, so that he
+    /// looks once more after he has let go.
     fn read_awaited(self: &Arc<Self>, lane: &Arc<Lane>) {
         while lane.inbox.is_awaiting()
             && let Some(mut frames) = lane.inbox.frames.try_lock()
@@ -170,7 +173,7 @@ impl Rpc {
             drop(frames);
             match pause {
                 Pause::Unasked => {}
-                Pause::Silent | Pause::Ended => return lane.inbox.call_reader(),
+                Pause::Asked | Pause::Silent | Pause::Ended => return lane.inbox.call_reader(),
             }
         }
     }
@@ -192,8 +195,8 @@ impl Rpc {
                 Ok(kind) => {
                     inbox.heard.fetch_add(1, Ordering::Relaxed);
                     // Only after an answer is there somebody who may go on asking.
-                    if inbox.is_shared && kind == FrameKind::Answer && !inbox.is_awaiting() {
-                        return Pause::Unasked;
+                    if inbox.is_shared && kind == FrameKind::Answer {
+                        return if inbox.is_awaiting() { Pause::Asked } else { Pause::Unasked };
                     }
                 }
                 Err(ReceiveError::Io(error)) if inbox.is_shared && error.kind() == ErrorKind::WouldBlock => {
