@@ -129,6 +129,11 @@ fn a_late_holder_of_a_lock_is_fenced_and_only_there() {
     });
     let unwanted = open(&late.mount.join("unwanted"));
     Style::Flock.lock(&unwanted, true).unwrap();
+    // Read by its holder, so that it is cached, and locked by the other, but not changed.
+    let looked_at = open(&late.mount.join("looked-at"));
+    set_number(&looked_at, 0).unwrap();
+    Style::Flock.lock(&looked_at, true).unwrap();
+    assert_eq!(number(&looked_at).unwrap(), 0);
     late.signal(libc::SIGSTOP);
     let waiting = styles.map(|(style, name)| {
         let path = other.join(name);
@@ -139,7 +144,13 @@ fn a_late_holder_of_a_lock_is_fenced_and_only_there() {
         eprintln!("a lock of a silent client was granted after {took:?}");
         assert!(took > LINK_SILENCE_MAX && took < LEASE + GRANT_TIME_MAX + SLACK, "{took:?}");
     }
+    Style::Flock.lock(&open(&other.join("looked-at")), true).unwrap();
     late.signal(libc::SIGCONT);
+    assert!(
+        holds_within(PROMPT, || number(&looked_at).is_err()),
+        "it reads what it remembers of its lock's time"
+    );
+    drop(looked_at);
     for (style, name, file) in held {
         // It has read 0 under its lock, and so it writes 1: the other's increment would be lost.
         assert!(is_eio(set_number(&file, 1)), "{name}: its write was taken");
