@@ -40,19 +40,13 @@ impl SessionFiles {
         Ok(Reply::Entry { attr, fh: None, whole: false }.into())
     }
 
-    /// Finds out what a name leads to, which counts one lookup. A directory's descriptor is held from here on, since it is
-    /// about to be used, and stays the same directory whoever renames it; other nodes are opened when they are used.
+    /// Finds out what a name leads to, which counts one lookup. Its descriptor is held from here on: a file whose name is
+    /// given to another before it is opened is still the one that was found.
     pub(crate) fn meet(&self, directory: &At, parent: Node, name: &Name) -> Result<Attr, Errno> {
-        let export = &self.tree.export;
-        let c_name = c_name(name)?;
-        let attr = export.attr_of(directory, &c_name)?;
+        let fd = self.tree.export.open_path(directory, &c_name(name)?)?;
+        let attr = self.tree.export.attr(&fd)?;
         self.count(&attr, named(parent, name));
-        if attr.kind == FileKind::Directory
-            && let Ok(fd) = export.open_path(directory, &c_name)
-            && self.tree.check(attr.node, fd.as_fd()).is_ok()
-        {
-            self.tree.hold(attr.node, fd);
-        }
+        self.tree.hold(attr.node, fd);
         Ok(attr)
     }
 
