@@ -38,15 +38,13 @@ impl NearFs {
         NearFs { vfs, wanted }
     }
 
-    /// Runs a callback so that a panic in it ends with `EIO` for its caller (the reply is dropped, which sends it)
-    /// instead of with the end of the thread that serves the mount. Before the thread goes back to the kernel it sees
-    /// to what it asked.
+    /// Runs a callback, and sees to the answer to what it asks before the thread goes back to the kernel. A panic in
+    /// either ends with `EIO` for its caller (the reply is dropped, which sends it) instead of with the end of the
+    /// thread that serves the mount.
     fn guarded(&self, operation: &str, callback: impl FnOnce()) {
-        self.vfs.attend(|| {
-            if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-                log::error!("{operation} failed by a bug; its caller got EIO");
-            }
-        });
+        if catch_unwind(AssertUnwindSafe(|| self.vfs.attend(callback))).is_err() {
+            log::error!("{operation} failed by a bug; its caller got EIO");
+        }
     }
 }
 
