@@ -2,6 +2,8 @@
 
 mod completions;
 mod man;
+mod once;
+mod shell;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -33,6 +35,9 @@ enum Command {
     Umount(UmountOptions),
     Status(StatusOptions),
     Doctor(DoctorOptions),
+    Shell(shell::ShellOptions),
+    #[command(flatten)]
+    Once(once::OnceCommand),
     Completions(completions::CompletionsOptions),
     Man(man::ManOptions),
     /// Tells the version
@@ -59,6 +64,8 @@ fn run(command: Command) -> ExitCode {
         Command::Umount(options) => umount::run(&options),
         Command::Status(options) => status_command::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Shell(options) => shell::run(&options),
+        Command::Once(command) => shell::run_once(command.into_one_shot()),
         Command::Completions(options) => finish(completions::run(&options)),
         Command::Man(options) => finish(man::run(&options)),
         Command::Version => finish(version()),

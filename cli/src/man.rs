@@ -10,7 +10,11 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use nearfs_fuse_client::options::MOUNT_OPTIONS;
 
-/// What the exit codes of every sub-command mean.
+use crate::shell::EXIT_CODES;
+
+/// Commands whose exit codes are those of the shell.
+const SHELL_COMMANDS: &[&str] = &["shell", "ls", "rm", "mv", "mkdir", "rmdir", "stat", "du", "df", "find"];
+/// What the exit codes of the other sub-commands mean.
 const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "It is done."),
     ("1", "It failed; a line on standard error says why."),
@@ -53,6 +57,7 @@ fn write_pages(mut program: Command, directory: &Path) -> anyhow::Result<()> {
 
 fn page(command: Command) -> anyhow::Result<Vec<u8>> {
     let is_mount = command.get_name() == "nearfs-mount";
+    let is_shell = SHELL_COMMANDS.iter().any(|name| command.get_name() == format!("nearfs-{name}"));
     let has_subcommands = command.has_subcommands();
     // What follows the options in the help is a table; the manual has a section of its own for it.
     let man = Man::new(command.after_help("").after_long_help(""));
@@ -68,7 +73,7 @@ fn page(command: Command) -> anyhow::Result<Vec<u8>> {
     if is_mount {
         mount_options().to_writer(&mut page)?;
     }
-    exit_status().to_writer(&mut page)?;
+    exit_status(if is_shell { EXIT_CODES } else { EXIT_STATUS }).to_writer(&mut page)?;
     Ok(page)
 }
 
@@ -82,10 +87,10 @@ fn mount_options() -> Roff {
     section
 }
 
-fn exit_status() -> Roff {
+fn exit_status(codes: &[(&str, &str)]) -> Roff {
     let mut section = Roff::new();
     section.control("SH", ["EXIT STATUS"]);
-    for (code, meaning) in EXIT_STATUS {
+    for (code, meaning) in codes {
         tagged(&mut section, code, meaning);
     }
     section

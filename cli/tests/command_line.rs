@@ -11,7 +11,8 @@ use support::{nearfs, run};
 #[test]
 fn help_names_every_command() {
     let help = run(nearfs().arg("--help")).succeeded().out;
-    for command in ["serve", "mount", "umount", "status", "doctor", "completions", "man", "version"] {
+    let commands = ["serve", "mount", "umount", "status", "doctor", "shell", "ls", "completions", "man", "version"];
+    for command in commands {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
     }
     let help = run(nearfs().args(["mount", "--help"])).succeeded().out;
@@ -52,6 +53,8 @@ fn the_installation_is_complete_and_can_be_undone() {
         "sbin/mount.fuse.nearfs",
         "usr/local/share/man/man1/nearfs.1",
         "usr/local/share/man/man1/nearfs-mount.1",
+        "usr/local/share/man/man1/nearfs-shell.1",
+        "usr/local/share/doc/nearfs/examples/dotted.toml",
         "usr/local/share/bash-completion/completions/nearfs",
         "usr/local/share/zsh/site-functions/_nearfs",
         "usr/local/share/fish/vendor_completions.d/nearfs.fish",

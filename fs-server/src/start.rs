@@ -136,7 +136,8 @@ async fn serve_until_told(
     let outcome = tokio::select! {
         outcome = served => outcome,
         _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        // A terminal's Ctrl-C is meant for whoever runs this as a command, and ends that if it wants to.
+        _ = interrupt.recv(), if !options.stdio => Ok(()),
     };
     tell_service_manager(NotifyState::Stopping);
     server.stop().await;

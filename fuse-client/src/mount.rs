@@ -1,7 +1,6 @@
 //! `nearfs mount`: from the command line to a served mount and its end.
 
 use std::io;
-use std::net::ToSocketAddrs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +18,6 @@ use rustix::mount::MountFlags;
 
 use crate::attach::{self, AttachError, Attachment};
 use crate::background::{self, Readiness, Side};
-use crate::bounded::within;
 use crate::capabilities::{READAHEAD_BYTES_MAX, Wanted};
 use crate::control::{self, ControlSocket};
 use crate::filesystem::NearFs;
@@ -29,12 +27,11 @@ use crate::mount_point::{self, MountPointError};
 use crate::mountinfo::{self, MountEntry};
 use crate::notify::KernelNotifier;
 use crate::options::{MountOptions, MountProgramOptions};
+use crate::secrecy::{self, SecrecyError};
 use crate::{logging, signals};
 
 /// Fewest and most threads that take requests from the kernel.
 const THREADS: (usize, usize) = (2, 4);
-/// Longest wait for the resolver.
-const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for a `nearfs umount` to read what it was answered.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -53,14 +50,9 @@ pub enum MountError {
     /// The server cannot be reached or does not want to.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The name leads nowhere.
-    #[error("unknown host {0}")]
-    UnknownHost(String),
-    /// Another machine, and no way yet to keep the conversation secret.
-    #[error(
-        "{0} is another machine and the connection is not encrypted: use an ssh tunnel, or `-o insecure` if everybody on the way may read along"
-    )]
-    Insecure(String),
+    /// Others could read along.
+    #[error(transparent)]
+    Secrecy(#[from] SecrecyError),
     /// The kernel does not want to.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -79,7 +71,7 @@ impl MountError {
     fn exit_code(&self) -> u8 {
         match self {
             MountError::Option(_) | MountError::Source(_) => 2,
-            MountError::UnknownHost(_) | MountError::Insecure(_) => 3,
+            MountError::Secrecy(_) => 3,
             MountError::Connect(error) => error.exit_code(),
             MountError::MountPoint(_) | MountError::Attach(_) | MountError::Local { .. } => 1,
         }
@@ -128,7 +120,7 @@ fn mount(options: &MountOptions, settings: MountSettings) -> Result<ExitCode, Mo
     }
     let source: Source = options.source.parse()?;
     let place = mount_point::check(&options.mount_point, settings.nonempty)?;
-    check_secrecy(&source.address, settings.insecure)?;
+    secrecy::check(&source.address, settings.insecure)?;
     let log_file = options.log_file.as_deref().map(absolute).transpose()?;
     if options.foreground {
         match &log_file {
@@ -327,20 +319,6 @@ fn vfs_config(settings: &MountSettings) -> VfsConfig {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     config.client_name = format!("{} (uid {})", host.trim(), config.identity.own_uid);
     config
-}
-
-/// What is sent to another machine can be read on the way, so that somebody has to allow it.
-fn check_secrecy(address: &Address, insecure: bool) -> Result<(), MountError> {
-    let Address::Tcp { host, port } = address else { return Ok(()) };
-    let literal = host.parse::<std::net::IpAddr>().ok();
-    if insecure || host == "localhost" || literal.is_some_and(|ip| ip.is_loopback()) {
-        return Ok(());
-    }
-    let (name, port) = (host.clone(), *port);
-    match within(RESOLVE_TIME_MAX, move || (name.as_str(), port).to_socket_addrs().map(drop)) {
-        Some(Ok(())) => Err(MountError::Insecure(host.clone())),
-        Some(Err(_)) | None => Err(MountError::UnknownHost(host.clone())),
-    }
 }
 
 /// The source in one spelling for the table of mounts.

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ChildStderr, Command, Stdio};
 use std::sync::mpsc;
@@ -135,7 +136,9 @@ fn dial_command(address: &Address, words: &[String]) -> Result<Link, DialError> 
     };
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).map_err(io_error)?;
     let output = far.try_clone().map_err(io_error)?;
-    let mut child = Command::new(name)
+    let mut command = Command::new(name);
+    ignore_interrupts(&mut command);
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::from(OwnedFd::from(far)))
         .stdout(Stdio::from(OwnedFd::from(output)))
@@ -144,6 +147,18 @@ fn dial_command(address: &Address, words: &[String]) -> Result<Link, DialError> 
         .map_err(|error| DialError::Command(name.clone(), error))?;
     let silence = child.stderr.take().map(pass_on).transpose().map_err(io_error)?;
     Ok(Link::from_child(near, child, silence))
+}
+
+/// A terminal sends Ctrl-C to all its programs. It is meant for us: we end what we do, or ourselves, and then the
+/// command's input ends. ssh leaves a signal alone that is ignored when it starts.
+fn ignore_interrupts(command: &mut Command) {
+    let ignore = || {
+        // SAFETY: signal(2) may be called between fork and exec, and sets no function of ours.
+        let before = unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+        if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure makes one system call and allocates nothing, as is asked for after fork(2).
+    unsafe { command.pre_exec(ignore) };
 }
 
 /// Copies what a command says to standard error. What is returned disconnects when it says no more.

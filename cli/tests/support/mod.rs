@@ -160,9 +160,26 @@ impl Server {
     /// Starts `nearfs serve` by this command, which may have words before its own.
     #[track_caller]
     pub fn start(command: &mut Command, export: &Path) -> Server {
+        Server::start_with(command, export, &[])
+    }
+
+    /// The same with further options.
+    #[track_caller]
+    pub fn start_with(command: &mut Command, export: &Path, options: &[&str]) -> Server {
+        Server::begin(command, export, &[&["--listen", "127.0.0.1:0"], options].concat())
+    }
+
+    /// The same on this address.
+    #[track_caller]
+    pub fn start_on(command: &mut Command, export: &Path, listen: &str) -> Server {
+        Server::begin(command, export, &["--listen", listen])
+    }
+
+    #[track_caller]
+    fn begin(command: &mut Command, export: &Path, options: &[&str]) -> Server {
         let listening = export.with_extension("listening");
         let out = fs::File::create(&listening).unwrap();
-        command.args(["serve", "--listen", "127.0.0.1:0"]).arg(export);
+        command.arg("serve").args(options).arg(export);
         let child = command.stdin(Stdio::null()).stdout(out).spawn().unwrap();
         let address = wait_for(PROMPT, || {
             let text = fs::read_to_string(&listening).unwrap();

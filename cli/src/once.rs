@@ -1,0 +1,67 @@
+//! Verbs of the shell as commands of the program: `nearfs ls SOURCE`.
+
+use clap::{Args, Subcommand};
+
+use crate::shell::OneShot;
+use crate::shell::command::{find, list, look, make, remove, rename};
+use crate::shell::verb::Verb;
+
+/// A verb's options, and those of reaching its server.
+#[derive(Args, Debug)]
+pub(crate) struct Once<T: Args> {
+    #[command(flatten)]
+    options: T,
+    /// Talk to another machine although everybody on the way may read along
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// The verbs that make sense by themselves.
+#[derive(Subcommand, Debug)]
+pub(crate) enum OnceCommand {
+    #[command(mut_arg("paths", source))]
+    Ls(Once<list::LsOptions>),
+    #[command(mut_arg("paths", source))]
+    Rm(Once<remove::RmOptions>),
+    #[command(mut_arg("paths", source))]
+    Mv(Once<rename::MvOptions>),
+    #[command(mut_arg("paths", source))]
+    Mkdir(Once<make::MkdirOptions>),
+    #[command(mut_arg("paths", source))]
+    Rmdir(Once<remove::RmdirOptions>),
+    #[command(mut_arg("paths", source))]
+    Stat(Once<look::StatOptions>),
+    #[command(mut_arg("paths", source))]
+    Du(Once<look::DuOptions>),
+    #[command(mut_arg("paths", source))]
+    Df(Once<look::DfOptions>),
+    #[command(mut_arg("arguments", |argument| argument.value_name("SOURCE|TEST")))]
+    Find(Once<find::FindOptions>),
+}
+
+/// What is a path at the prompt names the server as well here.
+fn source(argument: clap::Arg) -> clap::Arg {
+    argument.value_name("SOURCE").required(true)
+}
+
+impl OnceCommand {
+    pub(crate) fn into_one_shot(self) -> OneShot {
+        match self {
+            OnceCommand::Ls(once) => once.with(Verb::Ls),
+            OnceCommand::Rm(once) => once.with(Verb::Rm),
+            OnceCommand::Mv(once) => once.with(Verb::Mv),
+            OnceCommand::Mkdir(once) => once.with(Verb::Mkdir),
+            OnceCommand::Rmdir(once) => once.with(Verb::Rmdir),
+            OnceCommand::Stat(once) => once.with(Verb::Stat),
+            OnceCommand::Du(once) => once.with(Verb::Du),
+            OnceCommand::Df(once) => once.with(Verb::Df),
+            OnceCommand::Find(once) => once.with(Verb::Find),
+        }
+    }
+}
+
+impl<T: Args> Once<T> {
+    fn with(self, verb: impl FnOnce(T) -> Verb) -> OneShot {
+        OneShot { verb: verb(self.options), insecure: self.insecure }
+    }
+}

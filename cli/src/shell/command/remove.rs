@@ -1,0 +1,248 @@
+//! `rm` and `rmdir`.
+
+use std::ffi::OsString;
+use std::sync::mpsc;
+
+use clap::Args;
+use nearfs_client::remote::{Follow, Found, Patience, Remote, RemoteError, RemotePath};
+use nearfs_protocol::attr::{Attr, FileKind};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::message::Request;
+use serde_json::json;
+
+use crate::shell::failure::{Failure, Tally};
+use crate::shell::output::{Kind, count, joined, path_fields, size};
+use crate::shell::state::{Answer, Shell};
+
+/// How often a directory is looked through for what was made in it meanwhile.
+const ROUNDS_MAX: usize = 4;
+/// Deepest tree that is removed. Deeper ones come from broken servers.
+const DEPTH_MAX: usize = 512;
+
+/// Removes files, and whole trees with -r; asks before on a terminal
+#[derive(Args, Debug)]
+pub(crate) struct RmOptions {
+    /// What to remove
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<OsString>,
+    /// Do not ask, and let what is missing be
+    #[arg(short, long)]
+    force: bool,
+    /// Remove directories and all that is in them
+    #[arg(short, long, visible_short_alias = 'R')]
+    recursive: bool,
+    /// Only tell what would be removed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// For scripts: one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Removes empty directories
+#[derive(Args, Debug)]
+pub(crate) struct RmdirOptions {
+    /// Which
+    #[arg(value_name = "DIRECTORY", required = true)]
+    pub(crate) paths: Vec<OsString>,
+    /// For scripts: one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What was removed.
+#[derive(Default)]
+struct Removed {
+    files: u64,
+    directories: u64,
+    bytes: u64,
+}
+
+pub(crate) fn rm(shell: &mut Shell, options: &RmOptions) -> Result<(), Failure> {
+    let mut tally = Tally::default();
+    let mut asks = shell.is_interactive && !options.force && !options.dry_run;
+    let paths = match shell.remote_paths(&options.paths) {
+        Err(Failure::Missing(_)) if options.force => return Ok(()),
+        paths => paths?,
+    };
+    for path in &paths {
+        match remove(shell, options, path, &mut asks) {
+            Ok(()) => tally.done(),
+            Err(Failure::Remote(error)) if options.force && error.errno() == Errno::ENOENT => tally.done(),
+            Err(failure) => shell.told(&mut tally, path, failure)?,
+        }
+    }
+    tally.finish()
+}
+
+fn remove(shell: &mut Shell, options: &RmOptions, path: &RemotePath, asks: &mut bool) -> Result<(), Failure> {
+    let remote = shell.remote()?;
+    let found = remote.find(path, Follow::No)?;
+    let is_directory = found.attr.kind == FileKind::Directory;
+    if path.name().is_none() {
+        return Err(Failure::Refused("/ is the share itself, which cannot be removed".into()));
+    }
+    if is_directory && !options.recursive {
+        return Err(Failure::Refused(format!("{path} is a directory; use rm -r, or rmdir if it is empty")));
+    }
+    let what = description(path, &found.attr);
+    if options.dry_run {
+        return shell.out.say(Kind::Plain, &format!("would remove {what}"));
+    }
+    if *asks {
+        match shell.confirm(&format!("remove {what}?"))? {
+            Answer::Yes => {}
+            Answer::All => *asks = false,
+            Answer::No => return shell.out.say(Kind::Note, &format!("kept {path}")),
+        }
+    }
+    if !is_directory {
+        remote.remove_file(path)?;
+        let bytes = found.attr.size;
+        shell.out.object(&joined(path_fields(&path.to_bytes()), json!({ "removed": 1, "bytes": bytes })))?;
+        return shell.out.say(Kind::Done, &format!("removed {what}"));
+    }
+    let mut removed = Removed::default();
+    let result = remove_tree(shell, &remote, found, path, 0, &mut removed);
+    let Removed { files, directories, bytes } = removed;
+    let object = json!({ "removed": files + directories, "bytes": bytes, "complete": result.is_ok() });
+    shell.out.object(&joined(path_fields(&path.to_bytes()), object))?;
+    let files = count(files, "file", "files");
+    let directories = count(directories, "directory", "directories");
+    let sum = format!("{directories} and {files}, {}", size(bytes));
+    if result.is_err() {
+        shell.out.say(Kind::Note, &format!("removed only a part of {path}: {sum}"))?;
+    } else {
+        shell.out.say(Kind::Done, &format!("removed {path}: {sum}"))?;
+    }
+    result
+}
+
+/// A target with its size, or what it is instead of a file.
+fn description(path: &RemotePath, attr: &Attr) -> String {
+    match attr.kind {
+        FileKind::File => format!("{path} ({})", size(attr.size)),
+        FileKind::Directory => format!("the directory {path} and all that is in it"),
+        FileKind::Symlink => format!("the symbolic link {path}"),
+        FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
+            format!("{path} ({})", crate::shell::output::kind_word(attr.kind))
+        }
+    }
+}
+
+/// Removes what is in a directory, all names of a piece at once, and then the directory. The first error is
+/// returned after everything else was tried.
+fn remove_tree(
+    shell: &Shell,
+    remote: &Remote,
+    directory: Found,
+    path: &RemotePath,
+    depth: usize,
+    removed: &mut Removed,
+) -> Result<(), Failure> {
+    if depth > DEPTH_MAX {
+        return Err(RemoteError::new(path, Errno::ELOOP).into());
+    }
+    let mut failure = None;
+    for round in 0..ROUNDS_MAX {
+        for piece in remote.list_found(directory.clone(), path) {
+            shell.go_on()?;
+            let (directories, files): (Vec<_>, Vec<_>) =
+                piece?.into_iter().partition(|listed| listed.kind == Some(FileKind::Directory));
+            let files = files.into_iter().map(|listed| (listed.name, listed.attr)).collect();
+            if let Err(error) = remove_files(&directory, path, files, removed) {
+                failure.get_or_insert(Failure::from(error));
+            }
+            for listed in directories {
+                shell.go_on()?;
+                let path = path.child(listed.name.clone());
+                let Some(found) = listed.into_found(&directory) else { continue };
+                match remove_tree(shell, remote, found, &path, depth + 1, removed) {
+                    Err(error) if error.ends_all() => return Err(error),
+                    Err(error) => drop(failure.get_or_insert(error)),
+                    Ok(()) => {}
+                }
+            }
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        match remote.remove_dir(path) {
+            Ok(()) => break,
+            // Somebody is at work in it, or the file system did not list all while it was changed.
+            Err(error) if error.errno() == Errno::ENOTEMPTY && round + 1 < ROUNDS_MAX => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    removed.directories += 1;
+    Ok(())
+}
+
+/// Removes many names of one directory without a round trip for each.
+fn remove_files(
+    directory: &Found,
+    path: &RemotePath,
+    files: Vec<(nearfs_protocol::name::Name, Option<Attr>)>,
+    removed: &mut Removed,
+) -> Result<(), RemoteError> {
+    let (tell, told) = mpsc::channel();
+    let (session, parent) = (&directory.session, directory.node.node());
+    for (at, (name, _)) in files.iter().enumerate() {
+        let tell = tell.clone();
+        let request = Request::Unlink { parent, name: name.clone() };
+        session.start(request, None, Patience::Bounded, move |outcome| {
+            // Nobody listens any more when the command was ended.
+            let _ = tell.send((at, outcome.map(drop)));
+        });
+    }
+    drop(tell);
+    let mut first = Ok(());
+    for (at, outcome) in told {
+        let (name, attr) = &files[at];
+        match outcome {
+            // Somebody else was faster.
+            Ok(()) | Err(Errno::ENOENT) => {
+                removed.files += 1;
+                removed.bytes += attr.filter(|attr| attr.kind == FileKind::File).map_or(0, |attr| attr.size);
+            }
+            Err(errno) if first.is_ok() => first = Err(RemoteError::new(&path.child(name.clone()), errno)),
+            Err(_) => {}
+        }
+    }
+    first
+}
+
+pub(crate) fn rmdir(shell: &mut Shell, options: &RmdirOptions) -> Result<(), Failure> {
+    let mut tally = Tally::default();
+    for path in &shell.remote_paths(&options.paths)? {
+        match shell.remote()?.remove_dir(path) {
+            Ok(()) => {
+                tally.done();
+                shell.out.object(&joined(path_fields(&path.to_bytes()), json!({ "removed": 1 })))?;
+                shell.out.say(Kind::Done, &format!("removed the empty directory {path}"))?;
+            }
+            Err(error) => {
+                let failure = match error.errno() {
+                    Errno::ENOTEMPTY => {
+                        Failure::Refused(format!("{path} is not empty; use rm -r to remove all in it"))
+                    }
+                    Errno::ENOTDIR => not_a_directory(shell, path, error),
+                    Errno::EBUSY if path.name().is_none() => {
+                        Failure::Refused("/ is the share itself, which cannot be removed".into())
+                    }
+                    _ => error.into(),
+                };
+                shell.told(&mut tally, path, failure)?;
+            }
+        }
+    }
+    tally.finish()
+}
+
+/// A file in its place, and a file on the way to it, are told apart.
+fn not_a_directory(shell: &Shell, path: &RemotePath, error: RemoteError) -> Failure {
+    match shell.remote().map(|remote| remote.stat(path, Follow::No)) {
+        Ok(Ok(_)) => Failure::Refused(format!("{path} is a file, not a directory; use rm")),
+        Ok(Err(_)) | Err(_) => error.into(),
+    }
+}

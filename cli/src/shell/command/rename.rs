@@ -1,0 +1,117 @@
+//! `mv`: another name, or another directory.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use nearfs_client::remote::{Follow, Remote, RemoteError, RemotePath};
+use nearfs_protocol::attr::{Attr, FileKind};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::message::RenameMode;
+use serde_json::json;
+
+use crate::shell::failure::{Failure, Tally};
+use crate::shell::output::{Kind, size};
+use crate::shell::state::Shell;
+
+/// Renames, or moves into a directory
+#[derive(Args, Debug)]
+pub(crate) struct MvOptions {
+    /// What to move, and last where to: a new name, or a directory
+    #[arg(value_name = "PATH", num_args = 2.., required = true)]
+    pub(crate) paths: Vec<OsString>,
+    /// Replace what has the new name
+    #[arg(short, long)]
+    force: bool,
+    /// For scripts: one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) fn mv(shell: &mut Shell, options: &MvOptions) -> Result<(), Failure> {
+    let Some((target, sources)) = options.paths.split_last() else {
+        return Err(Failure::Usage("mv what, and where to?".into()));
+    };
+    let sources = shell.remote_paths(sources)?;
+    let remote = shell.remote()?;
+    let target = match &shell.remote_paths(std::slice::from_ref(target))?[..] {
+        [one] => one.clone(),
+        _ => return Err(Failure::Usage("mv goes to one place".into())),
+    };
+    let there = remote.stat_if_there(&target, Follow::Yes)?;
+    let is_directory = there.is_some_and(|attr| attr.kind == FileKind::Directory);
+    if sources.len() > 1 && !is_directory {
+        let why = if there.is_some() { "is no directory" } else { "does not exist" };
+        return Err(Failure::Refused(format!("several things go only into a directory, and {target} {why}")));
+    }
+    let mut tally = Tally::default();
+    for source in &sources {
+        let to = match source.name() {
+            Some(name) if is_directory && *source != target => target.child(name.clone()),
+            Some(_) | None => target.clone(),
+        };
+        match move_one(&remote, source, &to, options.force) {
+            Ok(attr) => {
+                tally.done();
+                shell.out.object(
+                    &json!({ "from": source.to_string(), "to": to.to_string(), "size": attr.size }),
+                )?;
+                let what = match attr.kind {
+                    FileKind::File => format!(" ({})", size(attr.size)),
+                    FileKind::Directory => "/".to_owned(),
+                    FileKind::Symlink
+                    | FileKind::Fifo
+                    | FileKind::Socket
+                    | FileKind::CharDevice
+                    | FileKind::BlockDevice => String::new(),
+                };
+                shell.out.say(Kind::Done, &format!("moved {source} to {to}{what}"))?;
+            }
+            Err(failure) => shell.told(&mut tally, source, failure)?,
+        }
+    }
+    tally.finish()
+}
+
+fn move_one(remote: &Remote, source: &RemotePath, to: &RemotePath, force: bool) -> Result<Attr, Failure> {
+    // Asked first, because the server's own word for a missing source and a missing directory is the same.
+    let attr = remote.stat(source, Follow::No).map_err(|error| match error.errno() {
+        Errno::ENOENT => Failure::Missing(format!("{source} does not exist")),
+        _ => error.into(),
+    })?;
+    if source == to {
+        return Err(Failure::Refused(format!("{source} is there already")));
+    }
+    if to.is_within(source) {
+        return Err(Failure::Refused(format!("{source} cannot be moved into itself")));
+    }
+    let mode = if force { RenameMode::Replace } else { RenameMode::NoReplace };
+    match remote.rename(source, to, mode) {
+        Ok(()) => Ok(attr),
+        // Not every file system can refuse to replace: then it is looked at before.
+        Err(error) if !force && matches!(error.errno(), Errno::EINVAL | Errno::EOPNOTSUPP) => {
+            if remote.stat_if_there(to, Follow::No)?.is_some() {
+                return Err(exists(to));
+            }
+            remote.rename(source, to, RenameMode::Replace)?;
+            Ok(attr)
+        }
+        Err(error) => Err(explain(error, source, to)),
+    }
+}
+
+fn exists(to: &RemotePath) -> Failure {
+    Failure::Refused(format!("{to} exists already; mv -f replaces it"))
+}
+
+fn explain(error: RemoteError, source: &RemotePath, to: &RemotePath) -> Failure {
+    match error.errno() {
+        Errno::EEXIST => exists(to),
+        Errno::ENOTEMPTY => Failure::Refused(format!("{to} is a directory that is not empty")),
+        Errno::EISDIR => Failure::Refused(format!("{to} is a directory and {source} is none")),
+        // The source was there a moment ago.
+        Errno::ENOENT => Failure::Missing(format!("the directory of {to} does not exist")),
+        Errno::ENOTDIR => Failure::Refused(format!("{to} is no directory, or is not in one")),
+        Errno::EBUSY => Failure::Refused("/ is the share itself, which cannot be moved".into()),
+        _ => error.into(),
+    }
+}

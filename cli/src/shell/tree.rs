@@ -1,0 +1,94 @@
+//! Walks over trees of the server, without memory for more than the way from the top.
+
+use std::vec::IntoIter;
+
+use nearfs_client::remote::{Found, Listed, Listing, Remote, RemoteError, RemotePath};
+use nearfs_protocol::attr::{Attr, FileKind};
+use nearfs_protocol::errno::Errno;
+
+use crate::shell::failure::Failure;
+
+/// Deepest tree that is walked. Deeper ones come from broken servers.
+const DEPTH_MAX: usize = 512;
+
+/// What a walk comes by.
+pub(crate) enum Event<'a> {
+    /// A name; directories before what is in them.
+    Entry {
+        path: &'a RemotePath,
+        attr: &'a Attr,
+        /// Directories between this one and the top.
+        depth: usize,
+    },
+    /// A directory, after what is in it.
+    Left { path: &'a RemotePath, depth: usize },
+    /// What could not be listed.
+    Unreadable { path: &'a RemotePath, error: RemoteError },
+}
+
+/// Where to go from a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Go {
+    /// Into it.
+    In,
+    /// Past it.
+    Past,
+}
+
+struct Level {
+    found: Found,
+    path: RemotePath,
+    listing: Listing,
+    piece: IntoIter<Listed>,
+}
+
+/// Walks over a tree; the top itself is the first entry, at depth 0. Symbolic links are entries and not followed. What is
+/// returned for an entry that is no directory does not matter.
+pub(crate) fn walk(
+    remote: &Remote,
+    top: Found,
+    path: &RemotePath,
+    visit: &mut dyn FnMut(Event<'_>) -> Result<Go, Failure>,
+) -> Result<(), Failure> {
+    let is_directory = top.attr.kind == FileKind::Directory;
+    if visit(Event::Entry { path, attr: &top.attr, depth: 0 })? == Go::Past || !is_directory {
+        return Ok(());
+    }
+    let mut levels = vec![level(remote, top, path)];
+    while let Some(last) = levels.last_mut() {
+        let Some(listed) = last.piece.next() else {
+            match last.listing.next() {
+                Some(Ok(piece)) => last.piece = piece.into_iter(),
+                Some(Err(error)) => {
+                    let (path, error) = (last.path.clone(), error);
+                    visit(Event::Unreadable { path: &path, error })?;
+                }
+                None => {
+                    let depth = levels.len() - 1;
+                    if let Some(left) = levels.pop() {
+                        visit(Event::Left { path: &left.path, depth })?;
+                    }
+                }
+            }
+            continue;
+        };
+        let path = last.path.child(listed.name.clone());
+        // What vanished while it was listed is not there.
+        let Some(found) = listed.into_found(&last.found) else { continue };
+        let depth = levels.len();
+        let go = visit(Event::Entry { path: &path, attr: &found.attr, depth })?;
+        if go == Go::In && found.attr.kind == FileKind::Directory {
+            if depth > DEPTH_MAX {
+                visit(Event::Unreadable { path: &path, error: RemoteError::new(&path, Errno::ELOOP) })?;
+                continue;
+            }
+            levels.push(level(remote, found, &path));
+        }
+    }
+    Ok(())
+}
+
+fn level(remote: &Remote, found: Found, path: &RemotePath) -> Level {
+    let listing = remote.list_found(found.clone(), path);
+    Level { found, path: path.clone(), listing, piece: Vec::new().into_iter() }
+}

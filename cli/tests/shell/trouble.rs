@@ -1,0 +1,100 @@
+//! Servers that refuse, are silent, or go away.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::site::Site;
+use crate::support::{Companion, Server, nearfs, run, run_within};
+
+#[test]
+fn a_read_only_share_says_so() {
+    let site = Site::new();
+    let mut serve = nearfs();
+    let server = Server::start_with(&mut serve, &site.export(), &["--read-only"]);
+    let source = format!("nearfs://{}/", server.address);
+    let shell = |commands: &str| run(site.nearfs().args(["shell", &source, "-c", commands]));
+    for commands in ["rm notes", "mkdir x", "mv notes x", "rmdir empty", "rm -r docs"] {
+        let ended = shell(commands);
+        assert_eq!(ended.code, Some(1), "{commands}: {ended:?}");
+        assert!(ended.err.contains("the share is read-only"), "{commands}: {ended:?}");
+    }
+    assert!(shell("status").succeeded().out.contains(", read-only"));
+    assert!(site.exists("notes") && site.exists("docs/a.txt"));
+}
+
+#[test]
+fn what_the_servers_user_may_not_do_is_not_permitted() {
+    let site = Site::new();
+    // The program where everybody may run it.
+    let program = site.world.directory.path().join("nearfs");
+    fs::copy(env!("CARGO_BIN_EXE_nearfs"), &program).unwrap();
+    for (path, mode) in [("../", 0o755), ("", 0o755), ("docs", 0o700)] {
+        fs::set_permissions(site.export().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut serve = Command::new("setpriv");
+    serve.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+    let server = Server::start(&mut serve, &site.export());
+    let source = format!("nearfs://{}/", server.address);
+    let shell = |commands: &str| run(site.nearfs().args(["shell", &source, "-c", commands]));
+    shell("ls docs").refused(1, "/docs: permission denied");
+    shell("rm notes").refused(1, "/notes: permission denied");
+    shell("mkdir new").refused(1, "/new: permission denied");
+    let ended = shell("find");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("/docs: permission denied") && ended.out.contains("/notes\n"), "{ended:?}");
+}
+
+#[test]
+fn whatever_else_listens_there_is_no_server() {
+    let site = Site::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ =
+                std::io::Write::write_all(&mut &stream, b"220 ftp.example.org ready for you, dear guest\r\n");
+        }
+    });
+    let ended = run(site.nearfs().args(["shell", &address, "-c", "ls"]));
+    ended.refused(3, "is a nearfs server listening there?");
+}
+
+#[test]
+fn a_connection_that_is_cut_under_a_script_is_made_again() {
+    let site = Site::empty();
+    for directory in 0..40 {
+        let directory = site.export().join(format!("{directory}"));
+        fs::create_dir(&directory).unwrap();
+        (0..50).for_each(|number| fs::write(directory.join(format!("{number}")), "").unwrap());
+    }
+    // The server stands still for longer than a silence that ends connections, and then goes on.
+    let mut child = site.nearfs();
+    let source = site.world.source();
+    site.world.server.signal("STOP");
+    let pid = site.world.server.child.id().to_string();
+    let _going_on = Companion::start(Command::new("sh").args(["-c", &format!("sleep 8; kill -CONT {pid}")]));
+    // Connecting waits for the greeting, and what follows for its answers.
+    let ended = run_within(
+        child.args(["shell", &source, "-c", "find | wc -l; rm -r 0; find -type d | wc -l"]),
+        Duration::from_secs(60),
+    );
+    let ended = ended.succeeded();
+    let counts: Vec<&str> = ended.out.lines().filter(|line| !line.starts_with("removed")).collect();
+    assert_eq!(counts, ["2041", "40"], "{ended:?}");
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
+    let site = Site::new();
+    let mut child = site.nearfs();
+    let pid = site.world.server.child.id().to_string();
+    let script = format!("pwd; !kill -STOP {pid}\nls; pwd");
+    let ended =
+        run_within(child.args(["shell", &site.world.source(), "-c", &script]), Duration::from_secs(60));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err.contains("the server did not answer in time"), "{ended:?}");
+    assert!(ended.took < Duration::from_secs(50), "{ended:?}");
+    site.world.server.signal("CONT");
+}
