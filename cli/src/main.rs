@@ -4,6 +4,7 @@ mod completions;
 mod man;
 mod once;
 mod shell;
+mod transfer;
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -28,6 +28,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
     (
         "client",
         &[
+            &["transfer"],
             &["remote", "vfs"],
             &["files", "foresight", "nodes", "rpc"],
             &["cache", "identity"],

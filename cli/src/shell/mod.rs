@@ -6,14 +6,14 @@
 pub(crate) mod command;
 mod complete;
 mod config;
-mod failure;
+pub(crate) mod failure;
 mod glob;
 mod interrupt;
-mod output;
+pub(crate) mod output;
 mod parser;
 mod run;
 mod source;
-mod state;
+pub(crate) mod state;
 mod terminal;
 mod tree;
 pub(crate) mod verb;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::shell::command::{connection, find, help, list, look, make, place, remove, rename};
 use crate::shell::failure::Failure;
 use crate::shell::state::Shell;
+use crate::transfer::{self, GetOptions, PutOptions};
 
 /// One command as it is typed at the prompt.
 #[derive(Parser, Debug)]
@@ -49,6 +50,14 @@ pub(crate) enum Verb {
     Du(look::DuOptions),
     Df(look::DfOptions),
     Find(find::FindOptions),
+    #[command(visible_alias = "download")]
+    Get(GetOptions),
+    /// Goes on with a download: get -c
+    Reget(GetOptions),
+    #[command(visible_alias = "upload")]
+    Put(PutOptions),
+    /// Goes on with an upload: put -c
+    Reput(PutOptions),
     #[command(visible_alias = "?")]
     Help(help::HelpOptions),
     History(help::HistoryOptions),
@@ -59,6 +68,7 @@ pub(crate) enum Verb {
 pub(crate) const GROUPS: &[(&str, &[&str])] = &[
     ("Server", &["connect", "disconnect", "status", "exit"]),
     ("Looking", &["ls", "pwd", "cd", "stat", "size", "du", "df", "find"]),
+    ("Copying", &["get", "reget", "put", "reput"]),
     ("Changing", &["rm", "mkdir", "rmdir", "mv"]),
     ("This machine", &["lpwd", "lcd", "lls"]),
     ("Shell", &["help", "history", "set"]),
@@ -80,10 +90,11 @@ pub(crate) enum Side {
 /// What the arguments of this verb name.
 pub(crate) fn side(name: &str) -> Side {
     match canonical(name).as_deref() {
-        Some("ls" | "cd" | "rm" | "mkdir" | "rmdir" | "mv" | "size" | "stat" | "du" | "df" | "find") => {
-            Side::Remote
-        }
-        Some("lcd" | "lls") => Side::Local,
+        Some(
+            "ls" | "cd" | "rm" | "mkdir" | "rmdir" | "mv" | "size" | "stat" | "du" | "df" | "find" | "get"
+            | "reget",
+        ) => Side::Remote,
+        Some("lcd" | "lls" | "put" | "reput") => Side::Local,
         Some("help") => Side::Verbs,
         Some(_) | None => Side::Nothing,
     }
@@ -143,6 +154,10 @@ pub(crate) fn run(shell: &mut Shell, verb: &Verb) -> Result<(), Failure> {
         Verb::Du(options) => look::du(shell, options),
         Verb::Df(options) => look::df(shell, options),
         Verb::Find(options) => find::find(shell, options),
+        Verb::Get(options) => transfer::get(shell, options, false),
+        Verb::Reget(options) => transfer::get(shell, options, true),
+        Verb::Put(options) => changing(shell, |shell| transfer::put(shell, options, false)),
+        Verb::Reput(options) => changing(shell, |shell| transfer::put(shell, options, true)),
         Verb::Help(options) => help::help(shell, options),
         Verb::History(options) => help::history(shell, options),
         Verb::Set(options) => help::set(shell, options),
@@ -174,6 +189,8 @@ impl Verb {
             Verb::Du(options) => options.json,
             Verb::Df(options) => options.json,
             Verb::Find(options) => options.json,
+            Verb::Get(options) | Verb::Reget(options) => options.transfer.json,
+            Verb::Put(options) | Verb::Reput(options) => options.transfer.json,
             Verb::Connect(_)
             | Verb::Disconnect
             | Verb::Exit
@@ -204,6 +221,8 @@ impl Verb {
                 let count = options.path_count();
                 &mut options.arguments[..count]
             }
+            Verb::Get(options) | Verb::Reget(options) => options.source_arguments(),
+            Verb::Put(options) | Verb::Reput(options) => options.source_arguments(),
             Verb::Connect(_)
             | Verb::Disconnect
             | Verb::Status(_)

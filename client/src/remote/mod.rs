@@ -152,7 +152,7 @@ impl Remote {
 
     /// The session as it stands, be it over.
     pub fn current(&self) -> Session {
-        self.shared.current.lock().session.cancelled_by(&self.cancel)
+        self.shared.current.lock().session.with_cancel(&self.cancel)
     }
 
     /// How many sessions there have been: one more after each that was lost for good.

@@ -130,7 +130,7 @@ impl Remote {
         let session = &parent.session;
         let reply = session.ask(request, None);
         match reply.map_err(|errno| self.explained(session, path, errno.into()))?.0 {
-            Reply::Entry { attr, .. } => Ok(Found {
+            Reply::Made { attr, .. } => Ok(Found {
                 node: session.hold(attr.node).into(),
                 attr: session.shown(attr),
                 path: path.clone(),
@@ -142,7 +142,7 @@ impl Remote {
 
     fn done(&self, session: &Session, path: &RemotePath, request: Request) -> Result<(), RemoteError> {
         match session.ask(request, None).map_err(|errno| self.explained(session, path, errno.into()))?.0 {
-            Reply::Done => Ok(()),
+            Reply::Removed { .. } | Reply::Renamed { .. } => Ok(()),
             other => Err(RemoteError::new(path, unexpected(&other))),
         }
     }

@@ -163,7 +163,9 @@ impl Session {
         &self.cancel
     }
 
-    pub(super) fn cancelled_by(&self, cancel: &Cancel) -> Session {
+    /// The same session, with another wish that ends its waits.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: &Cancel) -> Session {
         Session { inner: Arc::clone(&self.inner), cancel: cancel.clone() }
     }
 

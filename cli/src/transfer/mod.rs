@@ -1,0 +1,14 @@
+//! `get` and `put`: files brought from the server and to it, with progress.
+//!
+//! The work is the client library's; here is what people say and see: where to ([`target`]), how it goes ([`progress`]),
+//! how fast it was ([`rates`]).
+
+mod get;
+mod options;
+mod progress;
+mod put;
+mod rates;
+mod run;
+
+pub(crate) use get::{GetOptions, get};
+pub(crate) use put::{PutOptions, put};

@@ -1,0 +1,234 @@
+//! A transfer as it runs: told to others, shown, and summed up.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use nearfs_client::remote::{Announced, RemoteError, RemotePath};
+use nearfs_client::transfer::{self as engine, Counts, Options, Transfer};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::roster::{TransferKind, TransferOutcome};
+use serde_json::json;
+
+use crate::shell::failure::Failure;
+use crate::shell::output::{Kind, count, size};
+use crate::shell::state::Shell;
+use crate::transfer::options::TransferOptions;
+use crate::transfer::progress::Progress;
+use crate::transfer::rates::Rates;
+
+/// How often the display and the rate log go on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What others are told of a transfer before it begins.
+pub(crate) struct Announcement {
+    pub(crate) kind: TransferKind,
+    pub(crate) path: RemotePath,
+    /// 0 if it is not known.
+    pub(crate) bytes: u64,
+}
+
+/// What becomes of files, in the order in which it does.
+enum Event {
+    Done { name: String, target: String, bytes: u64 },
+    Failed { text: String, code: u8 },
+    Note(String),
+    Over,
+}
+
+struct Listener(Sender<Event>);
+
+impl engine::Observer for Listener {
+    fn done(&self, name: &str, target: &str, bytes: u64) {
+        // It is read until the transfer is over.
+        let _ = self.0.send(Event::Done { name: name.to_owned(), target: target.to_owned(), bytes });
+    }
+
+    fn failed(&self, failure: &engine::Failure) {
+        let _ = self.0.send(Event::Failed { text: failure.to_string(), code: code_of(&failure.cause) });
+    }
+
+    fn note(&self, text: &str) {
+        let _ = self.0.send(Event::Note(text.to_owned()));
+    }
+}
+
+/// The exit code of one failure.
+fn code_of(cause: &engine::Cause) -> u8 {
+    match cause {
+        engine::Cause::Differs => 5,
+        engine::Cause::Remote(reason) if reason.errno() == Errno::EINTR => 130,
+        engine::Cause::Remote(
+            nearfs_client::remote::Reason::SessionOver(_) | nearfs_client::remote::Reason::Connect(_),
+        )
+        | engine::Cause::Stalled(_) => 3,
+        cause if cause.is_not_found() => 4,
+        engine::Cause::Remote(_)
+        | engine::Cause::Local(_)
+        | engine::Cause::Exists
+        | engine::Cause::Itself
+        | engine::Cause::Changed
+        | engine::Cause::Skipped(_)
+        | engine::Cause::Refused(_) => 1,
+    }
+}
+
+/// Runs a transfer, shows how it goes, and says how it went.
+pub(crate) fn run(
+    shell: &mut Shell,
+    choices: &TransferOptions,
+    options: Options,
+    announcements: &[Announcement],
+    work: impl FnOnce(&Arc<Transfer>) + Send,
+) -> Result<(), Failure> {
+    let remote = shell.remote()?;
+    let mut announced = Vec::new();
+    for announcement in announcements {
+        announced.extend(announce(shell, announcement)?);
+    }
+    let (tell, events) = mpsc::channel();
+    let over = tell.clone();
+    let wish = shell.cancel.clone();
+    let transfer = Transfer::new(&remote, options, Arc::new(Listener(tell)), &wish);
+    let transfer = transfer.map_err(|reason| RemoteError::about(b"the server", reason))?;
+    let begun = Instant::now();
+    let mut rates = Rates::begin(choices)?;
+    let mut codes = Vec::new();
+    let shown = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            work(&transfer);
+            // It is read until then.
+            let _ = over.send(Event::Over);
+        });
+        let shown = show(shell, choices, &transfer, &events, (&mut rates, &mut codes));
+        if shown.is_err() {
+            // Whoever reads the output has enough of it.
+            wish.cancel();
+        }
+        shown
+    });
+    let elapsed = begun.elapsed();
+    let counts = transfer.meter().counts();
+    rates.end(elapsed, counts.bytes - counts.resumed_bytes)?;
+    let outcome = match transfer.tally() {
+        tally if tally.is_interrupted => TransferOutcome::GivenUp,
+        tally if tally.failed > 0 => TransferOutcome::Failed(Errno::EIO),
+        _ => TransferOutcome::Done,
+    };
+    let far = announced.into_iter().filter_map(|announced| announced.end(outcome).ok());
+    let far_ms = far.map(|tally| tally.elapsed_ms).max();
+    let seconds = far_ms.map_or(elapsed, Duration::from_millis).as_secs_f64();
+    summary(shell, choices, counts, seconds)?;
+    shown?;
+    finish(&transfer, &codes, counts)
+}
+
+/// Tells others. `None` for the root of the share, which has no name.
+fn announce(
+    shell: &Shell,
+    announcement: &Announcement,
+) -> Result<Option<nearfs_client::remote::Transfer>, Failure> {
+    let Announcement { kind, path, bytes } = announcement;
+    let remote = shell.remote()?;
+    let Some(name) = path.name().cloned() else { return Ok(None) };
+    // A directory that is still to be made is in nobody's way.
+    let Ok((parent, _)) = remote.find_parent(path) else { return Ok(None) };
+    match parent.session.announce(*kind, (parent.node.node(), name), *bytes, None) {
+        Ok(Announced::Begun(transfer)) => Ok(Some(transfer)),
+        Ok(Announced::Busy(busy)) => Err(Failure::Refused(format!("{path} is {busy}"))),
+        Err(reason) => Err(RemoteError::new(path, reason).into()),
+    }
+}
+
+/// Shows events and counts until the work is over.
+fn show(
+    shell: &mut Shell,
+    choices: &TransferOptions,
+    transfer: &Arc<Transfer>,
+    events: &Receiver<Event>,
+    (rates, codes): (&mut Rates, &mut Vec<u8>),
+) -> Result<(), Failure> {
+    let mut progress = Progress::begin(!choices.quiet && !choices.json);
+    let begun = Instant::now();
+    let mut next_tick = begun;
+    loop {
+        match events.recv_timeout(TICK) {
+            Ok(Event::Over) | Err(RecvTimeoutError::Disconnected) => {
+                progress.end();
+                return Ok(());
+            }
+            Ok(event) => tell(shell, &progress, event, codes)?,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if Instant::now() >= next_tick {
+            next_tick = Instant::now() + TICK;
+            let counts = transfer.meter().counts();
+            progress.show(&counts, &transfer.meter().running());
+            rates.point(begun.elapsed(), counts.bytes - counts.resumed_bytes)?;
+        }
+    }
+}
+
+fn tell(shell: &mut Shell, progress: &Progress, event: Event, codes: &mut Vec<u8>) -> Result<(), Failure> {
+    match event {
+        Event::Done { name, target, bytes } => {
+            shell.out.object(&json!({ "source": name, "target": target, "bytes": bytes }))
+        }
+        Event::Failed { text, code } => {
+            if !codes.contains(&code) {
+                codes.push(code);
+            }
+            shell.out.object(&json!({ "error": text, "code": code }))?;
+            progress.aside(|| shell.out.failed(&Failure::Refused(text)));
+            Ok(())
+        }
+        Event::Note(text) => progress.aside(|| shell.out.say(Kind::Note, &text)),
+        Event::Over => Ok(()),
+    }
+}
+
+/// The last line: what was moved, as the server counted it.
+fn summary(
+    shell: &mut Shell,
+    choices: &TransferOptions,
+    counts: Counts,
+    seconds: f64,
+) -> Result<(), Failure> {
+    let rate = counts.far_bytes as f64 / seconds.max(0.001);
+    shell.out.object(&json!({
+        "files": counts.files,
+        "failed": counts.failures,
+        "bytes": counts.far_bytes,
+        "resumed_bytes": counts.resumed_bytes,
+        "seconds": seconds,
+        "bytes_per_second": rate as u64,
+    }))?;
+    if choices.json {
+        return Ok(());
+    }
+    let resumed = if counts.resumed_bytes > 0 {
+        format!(", {} were there already", size(counts.resumed_bytes))
+    } else {
+        String::new()
+    };
+    let text = format!(
+        "{}, {} in {seconds:.2} s at the server ({}/s){resumed}, {} failed",
+        count(counts.files, "file", "files"),
+        size(counts.far_bytes),
+        size(rate as u64),
+        counts.failures
+    );
+    shell.out.say(if counts.failures == 0 { Kind::Done } else { Kind::Failed }, &text)
+}
+
+fn finish(transfer: &Transfer, codes: &[u8], counts: Counts) -> Result<(), Failure> {
+    let tally = transfer.tally();
+    match codes {
+        _ if tally.is_interrupted => Err(Failure::Interrupted),
+        [] if tally.failed == 0 => Ok(()),
+        _ if tally.is_disconnected => Err(Failure::Told(3)),
+        _ if tally.differs > 0 => Err(Failure::Told(5)),
+        [code] if counts.files == 0 => Err(Failure::Told(*code)),
+        _ => Err(Failure::Told(1)),
+    }
+}

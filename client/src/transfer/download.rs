@@ -1,0 +1,505 @@
+//! Bringing files from the server: trees, small files many at a time.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::Duration;
+
+use nearfs_protocol::attr::{Attr, DirEntry, FileKind};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::hash::hash;
+use nearfs_protocol::limits::PUBLISHED_MAX;
+use nearfs_protocol::message::{Reply, Request};
+use nearfs_protocol::name::Name;
+use parking_lot::Mutex;
+
+use crate::remote::{Follow, Outcome, Patience, Reason, RemoteError, RemotePath};
+use crate::transfer::failure::{Cause, Failure};
+use crate::transfer::journal::{StagedNames, is_staged};
+use crate::transfer::local::{LocalDir, set_file_attr};
+use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
+use crate::transfer::upload::{next, path_text};
+use crate::transfer::upload_large::is_same_file;
+use crate::transfer::walk::walk;
+use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, WALKERS};
+
+/// After so long without another file those that wait are published.
+const PUBLISH_AFTER: Duration = Duration::from_millis(20);
+/// So few files are synced one by one.
+const FEW: usize = 4;
+/// Tasks that wait for a thread.
+const QUEUE_MAX: usize = 64;
+/// Bytes of a piece of a listing.
+const LISTING_BYTES: u32 = 128 * 1024;
+
+/// A file that is to be brought from the server.
+#[derive(Clone)]
+pub(super) struct DownloadTask {
+    pub(super) from: RemoteDir,
+    pub(super) from_name: Name,
+    pub(super) attr: Attr,
+    pub(super) to: Arc<LocalDir>,
+    pub(super) to_name: Name,
+}
+
+/// A directory that is to be brought from the server.
+struct DirTask {
+    from: RemoteDir,
+    attr: Attr,
+    to: Place,
+}
+
+/// A directory of this machine that is there, or is to be made in one.
+enum Place {
+    There(PathBuf),
+    Below(Arc<LocalDir>, Name),
+}
+
+/// The answer to the request for a small file.
+struct Fetched {
+    task: DownloadTask,
+    tries: usize,
+    outcome: Outcome,
+}
+
+/// A complete small file under a name that nobody looks for.
+struct Written {
+    task: DownloadTask,
+    staged: Name,
+    file: std::fs::File,
+    bytes: u64,
+}
+
+struct Ways {
+    fetched: Sender<Fetched>,
+    large: SyncSender<DownloadTask>,
+    directories: Mutex<Vec<(PathBuf, Attr)>>,
+}
+
+impl DownloadTask {
+    pub(super) fn name(&self) -> String {
+        self.from.path.child(self.from_name.clone()).to_string()
+    }
+
+    pub(super) fn target(&self) -> String {
+        path_text(&self.to.path_of(&self.to_name))
+    }
+
+    pub(super) fn failed(&self, cause: impl Into<Cause>) -> Failure {
+        Failure::new(self.name(), explained(&self.from.session, cause.into()))
+    }
+
+    /// What went wrong on this machine.
+    fn failed_here(&self, error: std::io::Error) -> Failure {
+        Failure::new(self.target(), error)
+    }
+}
+
+impl Transfer {
+    /// Brings files and directories from the server, each to the path beside it.
+    pub fn download(self: &Arc<Self>, jobs: &[(RemotePath, PathBuf)]) {
+        let (fetched, answers) = mpsc::channel();
+        let (large, large_tasks) = mpsc::sync_channel(QUEUE_MAX);
+        let (answers, large_tasks) = (Mutex::new(answers), Mutex::new(large_tasks));
+        let (written, to_publish) = mpsc::channel();
+        self.watched(|| {
+            let mut directories = Vec::new();
+            std::thread::scope(|scope| {
+                scope.spawn(move || self.publish_written(&to_publish));
+                for _ in 0..SMALL_THREADS {
+                    let (written, answers) = (written.clone(), &answers);
+                    scope.spawn(move || {
+                        while let Some(answer) = next(answers) {
+                            self.write_small(answer, &written);
+                        }
+                    });
+                }
+                drop(written);
+                for _ in 0..LARGE_THREADS {
+                    scope.spawn(|| {
+                        while let Some(task) = next(&large_tasks) {
+                            self.download_large(&task);
+                        }
+                    });
+                }
+                let ways = Ways { fetched, large, directories: Mutex::default() };
+                let first =
+                    jobs.iter().filter_map(|(from, to)| self.begin_download(from, to, &ways)).collect();
+                walk(WALKERS, first, |task, found| self.download_dir(&task, found, &ways));
+                self.meter.all_found();
+                directories = ways.directories.into_inner();
+            });
+            for (path, attr) in directories.into_iter().rev() {
+                let set = LocalDir::open(&path).and_then(|dir| dir.set_attr(attr.mode, attr.mtime));
+                if let Err(error) = set {
+                    self.fail_with(path_text(&path), error);
+                }
+            }
+        });
+    }
+
+    fn begin_download(&self, from: &RemotePath, to: &Path, ways: &Ways) -> Option<DirTask> {
+        match self.try_begin_download(from, to, ways) {
+            Ok(task) => task,
+            Err(failure) => {
+                self.fail(&failure);
+                None
+            }
+        }
+    }
+
+    fn try_begin_download(
+        &self,
+        from: &RemotePath,
+        to: &Path,
+        ways: &Ways,
+    ) -> Result<Option<DirTask>, Failure> {
+        let found = self.remote.find(from, Follow::Yes)?;
+        if found.attr.kind == FileKind::Directory {
+            self.make_local_dirs(to)?;
+            let attr = found.attr;
+            return Ok(Some(DirTask { from: RemoteDir::of(found), attr, to: Place::There(to.to_owned()) }));
+        }
+        let here = |error: std::io::Error| Failure::new(path_text(to), error);
+        let parent = to.parent().unwrap_or(Path::new(""));
+        let name = to.file_name().map(std::os::unix::ffi::OsStrExt::as_bytes).map(Name::new);
+        let Some(Ok(to_name)) = name else {
+            return Err(here(std::io::ErrorKind::IsADirectory.into()));
+        };
+        self.make_local_dirs(parent)?;
+        let directory = LocalDir::open(parent).map_err(|error| Failure::new(path_text(parent), error))?;
+        let (real_parent, from_name) = self.remote.find_parent(&found.path)?;
+        let from = RemoteDir { held: real_parent.node, path: real_parent.path, session: real_parent.session };
+        let task = DownloadTask { from, from_name, attr: found.attr, to: Arc::new(directory), to_name };
+        self.found_download(task, ways);
+        Ok(None)
+    }
+
+    fn make_local_dirs(&self, path: &Path) -> Result<(), Failure> {
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let here = |error: std::io::Error| Failure::new(path_text(path), error);
+        if self.options.make_parents {
+            std::fs::create_dir_all(path).map_err(here)?;
+        }
+        let directory = LocalDir::open(path).map_err(here)?;
+        directory.sweep().map_err(here)
+    }
+
+    fn download_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways) {
+        if self.is_stopped() {
+            return;
+        }
+        let opened = match &task.to {
+            Place::There(path) => LocalDir::open(path),
+            Place::Below(parent, name) => {
+                parent.make_child(name, (task.attr.mode & 0o777 & !self.options.umask) | 0o700)
+            }
+        };
+        let to = match opened {
+            Ok(to) => Arc::new(to),
+            Err(error) => return self.fail_with(task.from.path.to_string(), error),
+        };
+        if self.options.archive {
+            ways.directories.lock().push((to.path.clone(), task.attr));
+        }
+        let mut cookie = 0;
+        while !self.is_stopped() {
+            let request = Request::ReadDir {
+                node: task.from.node(),
+                cookie,
+                entry_bytes_max: LISTING_BYTES,
+                with_attrs: true,
+            };
+            let (entries, end) = match task.from.session.ask(request, None) {
+                Ok((Reply::Listing { entries, end, .. }, _)) => (entries, end),
+                Ok((other, _)) => return self.fail_dir(task, unexpected(&other)),
+                Err(errno) => return self.fail_dir(task, errno),
+            };
+            let last = entries.last().map(|entry| entry.cookie);
+            for entry in entries {
+                self.found_entry(task, entry, &to, found, ways);
+            }
+            match last {
+                _ if end => return,
+                // A listing that does not get on would never end.
+                Some(last) if last != cookie => cookie = last,
+                Some(_) | None => return self.fail_dir(task, Errno::EPROTO),
+            }
+        }
+    }
+
+    fn fail_dir(&self, task: &DirTask, errno: Errno) {
+        self.fail_with(task.from.path.to_string(), explained(&task.from.session, errno.into()));
+    }
+
+    fn found_entry(
+        &self,
+        task: &DirTask,
+        entry: DirEntry,
+        to: &Arc<LocalDir>,
+        found: &dyn Fn(DirTask),
+        ways: &Ways,
+    ) {
+        // What has no attributes has vanished.
+        let Some(attr) = entry.attr else { return };
+        let session = &task.from.session;
+        let held = Arc::new(session.hold(attr.node));
+        if is_staged(entry.name.as_bytes()) {
+            return;
+        }
+        let attr = session.shown(attr);
+        let path = task.from.path.child(entry.name.clone());
+        if attr.kind == FileKind::Directory {
+            let from = RemoteDir { held, path, session: session.clone() };
+            return found(DirTask { from, attr, to: Place::Below(Arc::clone(to), entry.name) });
+        }
+        let mut task = DownloadTask {
+            from: task.from.clone(),
+            from_name: entry.name.clone(),
+            attr,
+            to: Arc::clone(to),
+            to_name: entry.name,
+        };
+        if attr.kind == FileKind::Symlink && !self.options.archive {
+            // A link in a tree stands for the file it points to.
+            match self.follow(&path) {
+                Ok((from, from_name, attr)) => task = DownloadTask { from, from_name, attr, ..task },
+                Err(error) => return self.fail(&error.into()),
+            }
+        }
+        self.found_download(task, ways);
+    }
+
+    /// Where a link of the server leads.
+    fn follow(&self, path: &RemotePath) -> Result<(RemoteDir, Name, Attr), RemoteError> {
+        let found = self.remote.find(path, Follow::Yes)?;
+        let (parent, name) = self.remote.find_parent(&found.path)?;
+        Ok((RemoteDir { held: parent.node, path: parent.path, session: parent.session }, name, found.attr))
+    }
+
+    fn found_download(&self, task: DownloadTask, ways: &Ways) {
+        match task.attr.kind {
+            FileKind::File => {}
+            FileKind::Symlink => return self.download_link(&task),
+            FileKind::Directory => {
+                return self
+                    .fail(&task.failed(Cause::Skipped("a link to a directory, which -a copies as a link")));
+            }
+            FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
+                return self.fail(&task.failed(Cause::Skipped("neither a file nor a directory")));
+            }
+        }
+        self.meter.found(task.attr.size);
+        if let Err(cause) = self.check_local(&task) {
+            return self.fail(&Failure::new(task.target(), cause));
+        }
+        if self.window.take_file().is_err() {
+            return self.fail(&task.failed(Errno::EINTR));
+        }
+        if task.attr.size <= SMALL_BYTES_MAX {
+            self.fetch(task, 1, &ways.fetched);
+        } else {
+            // Whoever brings them goes on until the walkers are done.
+            let _ = ways.large.send(task);
+        }
+    }
+
+    /// Refuses what would be refused in the end anyway, and a file that is the target itself.
+    fn check_local(&self, task: &DownloadTask) -> Result<(), Cause> {
+        let Some(stat) = task.to.stat(&task.to_name)? else { return Ok(()) };
+        if is_same_file(&task.attr, &stat) {
+            return Err(Cause::Itself);
+        }
+        if super::local::kind_of(&stat) == FileKind::Directory {
+            return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory).into());
+        }
+        if self.options.overwrite { Ok(()) } else { Err(Cause::Exists) }
+    }
+
+    fn download_link(&self, task: &DownloadTask) {
+        self.meter.found(0);
+        let outcome = task.from.look_up(&task.from_name).and_then(|found| {
+            let (_, held) = found.ok_or_else(|| task.failed(Errno::ENOENT))?;
+            let target = task.from.session.ask(Request::ReadLink { node: held.node() }, None);
+            target.map(|(_, target)| target.to_vec()).map_err(|errno| task.failed(errno))
+        });
+        let target = match outcome {
+            Ok(target) => target,
+            Err(failure) => return self.fail(&failure),
+        };
+        let mut made = task.to.symlink(&target, &task.to_name);
+        if self.options.overwrite
+            && made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists)
+        {
+            made = task.to.remove(&task.to_name).and_then(|()| task.to.symlink(&target, &task.to_name));
+        }
+        match made {
+            Ok(()) => self.finished(&task.name(), &task.target(), 0),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                self.fail(&Failure::new(task.target(), Cause::Exists));
+            }
+            Err(error) => self.fail(&task.failed_here(error)),
+        }
+    }
+
+    /// Asks for a small file.
+    fn fetch(&self, task: DownloadTask, tries: usize, fetched: &Sender<Fetched>) {
+        if let Err(errno) = self.window.take_bytes(task.attr.size) {
+            self.window.give_file();
+            return self.fail(&task.failed(errno));
+        }
+        let session = task.from.session.clone();
+        let request = Request::Fetch {
+            parent: task.from.node(),
+            name: task.from_name.clone(),
+            content_bytes_max: task.attr.size as u32,
+        };
+        let fetched = fetched.clone();
+        session.start(request, None, Patience::Endless, move |outcome| {
+            // It is read until all who ask are gone.
+            let _ = fetched.send(Fetched { task, tries, outcome });
+        });
+    }
+
+    /// Writes down a small file that has arrived.
+    fn write_small(&self, fetched: Fetched, written: &Sender<Written>) {
+        let Fetched { task, tries, outcome } = fetched;
+        let result = self.try_write_small(&task, outcome);
+        self.window.give_bytes(task.attr.size);
+        match result {
+            Ok(Some((staged, file, bytes))) => {
+                self.meter.far(bytes);
+                self.meter.moved(bytes);
+                let _ = written.send(Written { task, staged, file, bytes });
+            }
+            Ok(None) if tries < TRIES => self.fetch_again(task),
+            Ok(None) => {
+                self.window.give_file();
+                self.fail(&task.failed(Cause::Changed));
+            }
+            Err(failure) => {
+                self.window.give_file();
+                self.fail(&failure);
+            }
+        }
+    }
+
+    /// A file that has grown, or changed while it was read, is brought as one that may go on doing so.
+    fn fetch_again(&self, task: DownloadTask) {
+        match task.from.look_up(&task.from_name) {
+            Ok(Some((attr, _))) => {
+                self.download_large(&DownloadTask { attr: task.from.session.shown(attr), ..task })
+            }
+            Ok(None) => {
+                self.window.give_file();
+                self.fail(&task.failed(Errno::ENOENT));
+            }
+            Err(failure) => {
+                self.window.give_file();
+                self.fail(&failure);
+            }
+        }
+    }
+
+    /// `None` if the file has changed.
+    fn try_write_small(
+        &self,
+        task: &DownloadTask,
+        outcome: Outcome,
+    ) -> Result<Option<(Name, std::fs::File, u64)>, Failure> {
+        let (attr, told, content) = match outcome {
+            Ok((Reply::Fetched { attr, whole: true, hash }, content)) => (attr, hash, content),
+            Ok((Reply::Fetched { .. }, _)) => return Ok(None),
+            Ok((other, _)) => return Err(task.failed(unexpected(&other))),
+            Err(errno) => return Err(task.failed(errno)),
+        };
+        if hash(&content) != told || content.len() as u64 != attr.size {
+            return Err(task.failed(Cause::Differs));
+        }
+        let staged = StagedNames::fresh().map_err(|errno| task.failed(errno))?.part;
+        let mode = if self.options.archive { 0o600 } else { attr.mode & 0o777 };
+        let mut file = task.to.create(&staged, mode).map_err(|error| task.failed_here(error))?;
+        let (mode, mtime) = self.kept_local(&attr);
+        let written = file.write_all(&content).and_then(|()| set_file_attr(&file, mode, mtime));
+        if let Err(error) = written {
+            // It was made by this call, and nobody knows of it.
+            let _ = task.to.remove(&staged);
+            return Err(task.failed_here(error));
+        }
+        Ok(Some((staged, file, attr.size)))
+    }
+
+    /// Mode and time that a complete file here gets of its source.
+    pub(super) fn kept_local(&self, attr: &Attr) -> (Option<u32>, Option<nearfs_protocol::attr::Time>) {
+        if self.options.archive { (Some(attr.mode), Some(attr.mtime)) } else { (None, None) }
+    }
+
+    /// Gives small files their names, many at a time, until nobody writes any more.
+    fn publish_written(&self, written: &Receiver<Written>) {
+        let mut waiting = Vec::new();
+        let mut touched: HashMap<PathBuf, Arc<LocalDir>> = HashMap::new();
+        loop {
+            let next = written.recv_timeout(PUBLISH_AFTER);
+            let (is_over, is_idle) = (matches!(next, Err(RecvTimeoutError::Disconnected)), next.is_err());
+            waiting.extend(next);
+            if waiting.len() >= PUBLISHED_MAX || (is_idle && !waiting.is_empty()) {
+                self.publish_local(std::mem::take(&mut waiting), &mut touched);
+            }
+            if is_over {
+                break;
+            }
+        }
+        // The names, too, are to be there after a loss of power.
+        let many = touched.len() > FEW;
+        for directory in touched.values().take(if many { 1 } else { FEW }) {
+            let synced = if many { directory.sync_device() } else { directory.sync() };
+            if let Err(error) = synced {
+                self.fail_with(path_text(&directory.path), error);
+            }
+        }
+    }
+
+    fn publish_local(&self, written: Vec<Written>, touched: &mut HashMap<PathBuf, Arc<LocalDir>>) {
+        let all_synced = match written.first() {
+            Some(first) if written.len() > FEW && !self.is_stopped() => first.task.to.sync_device(),
+            Some(_) | None => Ok(()),
+        };
+        let few = written.len() <= FEW;
+        for Written { task, staged, file, bytes } in written {
+            self.window.give_file();
+            let synced = match &all_synced {
+                _ if self.is_stopped() => Err(std::io::ErrorKind::Interrupted.into()),
+                Ok(()) if few => file.sync_all(),
+                Ok(()) => Ok(()),
+                Err(error) => Err(error.kind().into()),
+            };
+            drop(file);
+            let published =
+                synced.and_then(|()| task.to.publish(&staged, &task.to_name, self.options.overwrite));
+            match published {
+                Ok(()) => {
+                    self.finished(&task.name(), &task.target(), bytes);
+                    touched.entry(task.to.path.clone()).or_insert_with(|| Arc::clone(&task.to));
+                }
+                Err(error) => {
+                    // What has no name yet is of no use to anybody.
+                    let _ = task.to.remove(&staged);
+                    self.fail(&self.local_failure(&task, error));
+                }
+            }
+        }
+    }
+
+    /// What an error of this machine means for a file that was to get its name.
+    pub(super) fn local_failure(&self, task: &DownloadTask, error: std::io::Error) -> Failure {
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Failure::new(task.target(), Cause::Exists),
+            std::io::ErrorKind::Interrupted => task.failed(Reason::Interrupted),
+            _ => task.failed_here(error),
+        }
+    }
+}

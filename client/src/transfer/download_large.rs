@@ -1,0 +1,425 @@
+//! Bringing a large file from the server: pieces of it under way at once, and a journal beside it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use nearfs_protocol::attr::Attr;
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::hash::{CHUNK_BYTES, Hasher, hash};
+use nearfs_protocol::id::{Change, ContentHash, Fh};
+use nearfs_protocol::limits::HASHED_BYTES_MAX;
+use nearfs_protocol::message::{Reply, Request, SeekTarget};
+use nearfs_transport::pool::Payload;
+use rustix::fs::OFlags;
+
+use crate::remote::{Outcome, Patience, Session};
+use crate::transfer::download::DownloadTask;
+use crate::transfer::failure::{Cause, Failure};
+use crate::transfer::journal::{Journal, SourceStamp, StagedNames, record};
+use crate::transfer::local::{LocalDir, is_same, is_sparse, lock, set_file_attr};
+use crate::transfer::meter::Running;
+use crate::transfer::remote_dir::unexpected;
+use crate::transfer::upload_large::{NO_ROOM_PAUSE, ask_for, hashes_of, is_worth_keeping};
+use crate::transfer::{TRIES, Transfer};
+
+/// Bytes that are asked for at a time.
+const PIECE_BYTES: u64 = 256 * 1024;
+
+/// A file of the server that is open for reading.
+struct Source {
+    session: Session,
+    fh: Fh,
+    stamp: SourceStamp,
+    attr: Attr,
+}
+
+/// An incomplete file of this machine, locked.
+struct Staged {
+    names: StagedNames,
+    file: File,
+    journal: Option<File>,
+}
+
+/// The pieces of a chunk that have arrived, by their offset.
+#[derive(Default)]
+struct Arriving {
+    pieces: BTreeMap<u64, Payload>,
+    bytes: u64,
+}
+
+struct Receiving {
+    source: Source,
+    staged: Staged,
+    running: Arc<Running>,
+    hashes: HashMap<u64, ContentHash>,
+    arriving: HashMap<u64, Arriving>,
+    tell: Sender<Piece>,
+    told: Receiver<Piece>,
+    under_way: usize,
+    /// Hashes that the source's end was asked for, by the first chunk.
+    compared: Receiver<(u64, Outcome)>,
+    compare: Sender<(u64, Outcome)>,
+    comparing: usize,
+    remote_hashes: HashMap<u64, ContentHash>,
+}
+
+struct Piece {
+    chunk: u64,
+    offset: u64,
+    bytes: u64,
+    outcome: Outcome,
+}
+
+impl Transfer {
+    /// Brings a large file.
+    pub(super) fn download_large(&self, task: &DownloadTask) {
+        let running = self.meter.begin(task.name(), task.attr.size);
+        let mut outcome = Err(task.failed(Cause::Changed));
+        for _ in 0..TRIES {
+            outcome = self.try_download_large(task, &running);
+            if !matches!(&outcome, Err(Failure { cause: Cause::Changed, .. })) {
+                break;
+            }
+            self.meter.taken_back(running.reset());
+        }
+        self.meter.end(&running);
+        self.window.give_file();
+        match outcome {
+            Ok(bytes) => self.finished(&task.name(), &task.target(), bytes),
+            Err(failure) => self.fail(&failure),
+        }
+    }
+
+    fn try_download_large(&self, task: &DownloadTask, running: &Arc<Running>) -> Result<u64, Failure> {
+        if self.is_stopped() {
+            return Err(task.failed(Errno::EINTR));
+        }
+        let source = open_source(task).map_err(|cause| task.failed(cause))?;
+        let here = |error: std::io::Error| Failure::new(task.target(), error);
+        let (staged, journal) = claim_local(task).map_err(here)?;
+        let earlier = match journal.filter(|_| self.options.resume) {
+            Some(journal) if journal.source == source.stamp => journal.chunks,
+            Some(_) => {
+                let name = task.name();
+                self.observer
+                    .note(&format!("{name} has changed since the transfer was interrupted: starting over"));
+                HashMap::new()
+            }
+            None => HashMap::new(),
+        };
+        let ((tell, told), (compare, compared)) = (mpsc::channel(), mpsc::channel());
+        let mut receiving = Receiving {
+            source,
+            staged,
+            running: Arc::clone(running),
+            hashes: HashMap::new(),
+            arriving: HashMap::new(),
+            tell,
+            told,
+            under_way: 0,
+            compared,
+            compare,
+            comparing: 0,
+            remote_hashes: HashMap::new(),
+        };
+        let brought = self
+            .begin_local(&mut receiving, &earlier, &task.to)
+            .map_err(|error| here(error).cause)
+            .and_then(|()| self.receive_all(&mut receiving));
+        // What is still under way has to be waited for: its bytes are counted.
+        while receiving.under_way > 0 && self.settle_piece(&mut receiving).is_ok() {}
+        let complete = brought.and_then(|()| self.complete_local(&mut receiving, task));
+        complete.map_err(|cause| {
+            if !is_worth_keeping(&cause) {
+                remove_staged(&task.to, &receiving.staged.names);
+            }
+            match cause {
+                Cause::Local(error) => self.local_failure(task, error),
+                cause => task.failed(cause),
+            }
+        })
+    }
+
+    /// Prepares the incomplete file, and finds which chunks it has already.
+    fn begin_local(
+        &self,
+        receiving: &mut Receiving,
+        earlier: &HashMap<u64, ContentHash>,
+        directory: &LocalDir,
+    ) -> std::io::Result<()> {
+        let size = receiving.source.stamp.size;
+        let file = &receiving.staged.file;
+        if earlier.is_empty() {
+            // Nothing that was in it may shine through its holes.
+            file.set_len(0)?;
+        }
+        file.set_len(size)?;
+        let mut content = vec![0; CHUNK_BYTES as usize];
+        for (chunk, expected) in earlier {
+            let bytes = receiving.source.chunk_bytes(*chunk);
+            let content = &mut content[..bytes as usize];
+            receiving.staged.file.read_exact_at(content, chunk * CHUNK_BYTES)?;
+            if hash(content) == *expected {
+                receiving.hashes.insert(*chunk, *expected);
+                self.meter.resumed(bytes);
+                self.meter.moved(bytes);
+                receiving.running.moved(bytes);
+            }
+        }
+        let mut journal = match directory.stat(&receiving.staged.names.journal)? {
+            Some(_) => directory.open_file(&receiving.staged.names.journal, OFlags::RDWR)?,
+            None => directory.create(&receiving.staged.names.journal, 0o600)?,
+        };
+        journal.set_len(0)?;
+        let mut records = receiving.source.stamp.header();
+        receiving.hashes.iter().for_each(|(chunk, hash)| records.extend(record(*chunk, *hash)));
+        journal.write_all(&records)?;
+        receiving.staged.journal = Some(journal);
+        Ok(())
+    }
+
+    fn receive_all(&self, receiving: &mut Receiving) -> Result<(), Cause> {
+        let chunks = receiving.source.stamp.chunks();
+        let mut content_part = receiving.source.next_content(0)?;
+        let span = HASHED_BYTES_MAX as u64 / CHUNK_BYTES;
+        for chunk in 0..chunks {
+            if chunk % span == 0 {
+                self.ask_hashes(receiving, chunk);
+            }
+            if receiving.hashes.contains_key(&chunk) {
+                continue;
+            }
+            let (begin, bytes) = (chunk * CHUNK_BYTES, receiving.source.chunk_bytes(chunk));
+            while content_part.is_some_and(|(_, end)| end <= begin) {
+                content_part = receiving.source.next_content(begin)?;
+            }
+            if content_part.is_none_or(|(content_begin, _)| content_begin >= begin + bytes) {
+                let zeros = vec![0; bytes as usize];
+                receiving.hashes.insert(chunk, hash(&zeros));
+                self.meter.moved(bytes);
+                receiving.running.moved(bytes);
+                continue;
+            }
+            receiving.arriving.insert(chunk, Arriving::default());
+            for offset in (begin..begin + bytes).step_by(PIECE_BYTES as usize) {
+                self.ask_piece(receiving, chunk, offset, PIECE_BYTES.min(begin + bytes - offset))?;
+            }
+        }
+        while receiving.under_way > 0 {
+            self.settle_piece(receiving)?;
+        }
+        Ok(())
+    }
+
+    fn ask_piece(&self, receiving: &mut Receiving, chunk: u64, offset: u64, bytes: u64) -> Result<(), Cause> {
+        while let Ok(piece) = receiving.told.try_recv() {
+            self.arrived(receiving, piece)?;
+        }
+        while !self.window.take_free_bytes(bytes) {
+            match receiving.under_way {
+                0 => std::thread::sleep(NO_ROOM_PAUSE),
+                _ => self.settle_piece(receiving)?,
+            }
+        }
+        self.window.await_turn(bytes)?;
+        let tell = receiving.tell.clone();
+        let request = Request::Read { fh: receiving.source.fh, offset, size: bytes as u32 };
+        receiving.under_way += 1;
+        receiving.source.session.start(request, None, Patience::Endless, move |outcome| {
+            let _ = tell.send(Piece { chunk, offset, bytes, outcome });
+        });
+        Ok(())
+    }
+
+    fn settle_piece(&self, receiving: &mut Receiving) -> Result<(), Cause> {
+        let piece = receiving.told.recv().map_err(|_| Errno::EIO)?;
+        self.arrived(receiving, piece)
+    }
+
+    /// A piece has arrived, or not.
+    fn arrived(&self, receiving: &mut Receiving, piece: Piece) -> Result<(), Cause> {
+        receiving.under_way -= 1;
+        self.window.give_bytes(piece.bytes);
+        let content = match piece.outcome? {
+            (Reply::Read { change }, content) => {
+                if content.len() as u64 != piece.bytes || change.0 != receiving.source.stamp.change {
+                    return Err(Cause::Changed);
+                }
+                content
+            }
+            (other, _) => return Err(unexpected(&other).into()),
+        };
+        receiving.staged.file.write_all_at(&content, piece.offset)?;
+        self.meter.far(piece.bytes);
+        self.meter.moved(piece.bytes);
+        receiving.running.moved(piece.bytes);
+        let Some(arriving) = receiving.arriving.get_mut(&piece.chunk) else { return Ok(()) };
+        arriving.bytes += piece.bytes;
+        arriving.pieces.insert(piece.offset, content);
+        if arriving.bytes == receiving.source.chunk_bytes(piece.chunk) {
+            let mut hasher = Hasher::default();
+            arriving.pieces.values().for_each(|content| hasher.update(content));
+            receiving.arriving.remove(&piece.chunk);
+            let hash = hasher.finish();
+            receiving.hashes.insert(piece.chunk, hash);
+            // A journal with gaps costs bringing them again, nothing else.
+            if let Some(journal) = &mut receiving.staged.journal {
+                let _ = journal.write_all(&record(piece.chunk, hash));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the hashes of the chunks from this one on, while their content is under way.
+    fn ask_hashes(&self, receiving: &mut Receiving, chunk: u64) {
+        let request = Request::HashRange {
+            fh: receiving.source.fh,
+            offset: chunk * CHUNK_BYTES,
+            length: HASHED_BYTES_MAX as u64,
+            chunk_bytes: CHUNK_BYTES as u32,
+        };
+        let compare = receiving.compare.clone();
+        receiving.comparing += 1;
+        receiving.source.session.start(request, None, Patience::Endless, move |outcome| {
+            let _ = compare.send((chunk, outcome));
+        });
+    }
+
+    /// Compares what arrived with the source, and gives it its name.
+    fn complete_local(&self, receiving: &mut Receiving, task: &DownloadTask) -> Result<u64, Cause> {
+        let stamp = receiving.source.stamp;
+        while receiving.comparing > 0 {
+            let (first, outcome) = receiving.compared.recv().map_err(|_| Errno::EIO)?;
+            receiving.comparing -= 1;
+            let outcome = outcome?;
+            if let Reply::Hashed { change } = &outcome.0
+                && change.0 != stamp.change
+            {
+                return Err(Cause::Changed);
+            }
+            let hashes = hashes_of(outcome)?;
+            receiving.remote_hashes.extend((first..).zip(hashes));
+        }
+        let after = get_attr(&receiving.source)?;
+        if stamp_of(&after) != stamp || after.change == Change::UNSURE {
+            return Err(Cause::Changed);
+        }
+        let is_equal = (0..stamp.chunks()).all(|chunk| {
+            let here = receiving.hashes.get(&chunk);
+            here.is_some() && here == receiving.remote_hashes.get(&chunk)
+        });
+        if !is_equal {
+            return Err(Cause::Differs);
+        }
+        let (mode, mtime) = self.kept_local(&receiving.source.attr);
+        let mode = mode.unwrap_or(receiving.source.attr.mode & 0o777 & !self.options.umask);
+        set_file_attr(&receiving.staged.file, Some(mode), mtime)?;
+        receiving.staged.file.sync_all()?;
+        task.to.publish(&receiving.staged.names.part, &task.to_name, self.options.overwrite)?;
+        task.to.sync()?;
+        // The file is complete; a journal that stays is swept one day.
+        let _ = task.to.remove(&receiving.staged.names.journal);
+        Ok(stamp.size)
+    }
+}
+
+impl Source {
+    fn chunk_bytes(&self, chunk: u64) -> u64 {
+        CHUNK_BYTES.min(self.stamp.size.saturating_sub(chunk * CHUNK_BYTES))
+    }
+
+    /// The part from an offset on that is data; `None` behind the last.
+    fn next_content(&self, offset: u64) -> Result<Option<(u64, u64)>, Cause> {
+        if !is_sparse(&self.attr) {
+            return Ok((offset < self.stamp.size).then_some((offset, self.stamp.size)));
+        }
+        let seek =
+            |offset, target| match self.session.ask(Request::Seek { fh: self.fh, offset, target }, None) {
+                Ok((Reply::Offset(found), _)) => Ok(Some(found)),
+                Ok((other, _)) => Err(unexpected(&other)),
+                Err(Errno::ENXIO) => Ok(None),
+                Err(errno) => Err(errno),
+            };
+        let Some(begin) = seek(offset, SeekTarget::Data)? else { return Ok(None) };
+        let end = seek(begin, SeekTarget::Hole)?.unwrap_or(self.stamp.size);
+        // A server that sends us in circles is not followed.
+        if begin < offset || end <= begin { Err(Errno::EPROTO.into()) } else { Ok(Some((begin, end))) }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.session.release(self.fh);
+    }
+}
+
+fn open_source(task: &DownloadTask) -> Result<Source, Cause> {
+    let session = task.from.session.clone();
+    let found = task.from.look_up(&task.from_name).map_err(|failure| failure.cause)?;
+    let (_, held) = found.ok_or(Errno::ENOENT)?;
+    let request = Request::Open { node: held.node(), flags: libc::O_RDONLY as u32, content_bytes_max: 0 };
+    match session.ask(request, None)? {
+        (Reply::Opened { fh, attr, .. }, _) => {
+            let attr = session.shown(attr);
+            Ok(Source { session, fh, stamp: stamp_of(&attr), attr })
+        }
+        (other, _) => Err(unexpected(&other).into()),
+    }
+}
+
+fn get_attr(source: &Source) -> Result<Attr, Cause> {
+    let request = Request::GetAttr { node: source.attr.node, fh: Some(source.fh) };
+    match ask_for(&source.session, request)?.0 {
+        Reply::Attr(attr) => Ok(attr),
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+fn stamp_of(attr: &Attr) -> SourceStamp {
+    SourceStamp { size: attr.size, mtime: attr.mtime, change: attr.change.0 }
+}
+
+/// Opens the incomplete file of this target for us alone, and reads its journal; if somebody else is at it, one of
+/// another name.
+fn claim_local(task: &DownloadTask) -> std::io::Result<(Staged, Option<Journal>)> {
+    let invalid = |_| std::io::Error::from(std::io::ErrorKind::InvalidInput);
+    let key = [&b"get\0"[..], task.to_name.as_bytes(), b"\0", &task.from.path.to_bytes()].concat();
+    let names = StagedNames::of(&key).map_err(invalid)?;
+    let opened = match task.to.create(&names.part, 0o600) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            task.to.open_file(&names.part, OFlags::RDWR)
+        }
+        created => created,
+    };
+    if let Ok(file) = opened
+        && lock(&file)
+        && let Some(named) = task.to.stat(&names.part)?
+        && is_same(&named, &rustix::fs::fstat(&file)?)
+    {
+        let journal = read_journal(&task.to, &names);
+        return Ok((Staged { names, file, journal: None }, journal));
+    }
+    let names = StagedNames::fresh().map_err(invalid)?;
+    let file = task.to.create(&names.part, 0o600)?;
+    lock(&file);
+    Ok((Staged { names, file, journal: None }, None))
+}
+
+fn read_journal(directory: &LocalDir, names: &StagedNames) -> Option<Journal> {
+    let mut file = directory.open_file(&names.journal, OFlags::RDONLY).ok()?;
+    let mut bytes = Vec::new();
+    (&mut file).take(super::journal::HEADER_BYTES as u64).read_to_end(&mut bytes).ok()?;
+    let bound = Journal::parse(&bytes)?.source.journal_bytes_max();
+    file.take(bound).read_to_end(&mut bytes).ok()?;
+    Journal::parse(&bytes)
+}
+
+fn remove_staged(directory: &LocalDir, names: &StagedNames) {
+    // What stays is swept one day.
+    let _ = directory.remove(&names.part);
+    let _ = directory.remove(&names.journal);
+}

@@ -1,0 +1,234 @@
+//! Files and directories of this machine, as a transfer makes and reads them.
+//!
+//! Everything below the directory that a person named is reached from an open directory by one name, and no symbolic link
+//! is followed: what a server lists can lead nowhere else.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nearfs_protocol::attr::{Attr, FileKind, Time};
+use nearfs_protocol::name::Name;
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps};
+
+use crate::transfer::journal::{SourceStamp, is_staged};
+
+/// What nobody has touched for so long is not being brought any more.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// Names that are looked at for abandoned ones.
+const SWEPT_NAMES_MAX: usize = 20_000;
+
+/// An open directory, and its path for people.
+pub(super) struct LocalDir {
+    fd: OwnedFd,
+    pub(super) path: PathBuf,
+}
+
+/// One name of a directory.
+pub(super) struct LocalEntry {
+    pub(super) name: Name,
+    pub(super) stat: Stat,
+}
+
+impl LocalDir {
+    /// Opens a directory that a person named.
+    pub(super) fn open(path: &Path) -> io::Result<LocalDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path_or_dot = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let fd = rustix::fs::open(path_or_dot, flags, Mode::empty())?;
+        Ok(LocalDir { fd, path: path.to_owned() })
+    }
+
+    /// Opens a directory in it.
+    pub(super) fn child(&self, name: &Name) -> io::Result<LocalDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())?;
+        Ok(LocalDir { fd, path: self.path_of(name) })
+    }
+
+    /// Makes a directory in it unless it is there, and opens it.
+    pub(super) fn make_child(&self, name: &Name, mode: u32) -> io::Result<LocalDir> {
+        match rustix::fs::mkdirat(&self.fd, name.as_bytes(), Mode::from_raw_mode(mode & 0o7777)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => self.child(name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where a name in it is, for people and for programs.
+    pub(super) fn path_of(&self, name: &Name) -> PathBuf {
+        self.path.join(std::ffi::OsStr::from_bytes(name.as_bytes()))
+    }
+
+    /// Makes a file that must not exist.
+    pub(super) fn create(&self, name: &Name, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        Ok(rustix::fs::openat(&self.fd, name.as_bytes(), flags, mode)?.into())
+    }
+
+    /// Opens a file in it.
+    pub(super) fn open_file(&self, name: &Name, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())?.into())
+    }
+
+    /// A name's attributes, of a link itself; `None` if there is no such name.
+    pub(super) fn stat(&self, name: &Name) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The attributes of the directory.
+    pub(super) fn stat_self(&self) -> io::Result<Stat> {
+        Ok(rustix::fs::fstat(&self.fd)?)
+    }
+
+    /// Gives a complete file its name.
+    pub(super) fn publish(&self, staged: &Name, name: &Name, replace: bool) -> io::Result<()> {
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let (from, to) = (staged.as_bytes(), name.as_bytes());
+        match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, flags) {
+            // A file system that knows no flags.
+            Err(rustix::io::Errno::INVAL) if !replace => {
+                rustix::fs::linkat(&self.fd, from, &self.fd, to, AtFlags::empty())?;
+                self.remove(staged)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    pub(super) fn remove(&self, name: &Name) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty())?)
+    }
+
+    pub(super) fn symlink(&self, target: &[u8], name: &Name) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, &self.fd, name.as_bytes())?)
+    }
+
+    pub(super) fn read_link(&self, name: &Name) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(&self.fd, name.as_bytes(), Vec::new())?.into_bytes())
+    }
+
+    /// Sets mode and time of modification of a directory, which the copying of its content changed.
+    pub(super) fn set_attr(&self, mode: u32, mtime: Time) -> io::Result<()> {
+        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode & 0o7777))?;
+        Ok(rustix::fs::futimens(&self.fd, &modified_at(mtime))?)
+    }
+
+    /// Calls `entry` for each name, in the directory's order, but for those of incomplete files.
+    pub(super) fn each(&self, mut entry: impl FnMut(LocalEntry) -> bool) -> io::Result<()> {
+        for listed in rustix::fs::Dir::read_from(&self.fd)? {
+            let listed = listed?;
+            let Ok(name) = Name::new(listed.file_name().to_bytes()) else { continue };
+            if is_staged(name.as_bytes()) {
+                continue;
+            }
+            // What vanished meanwhile is not there.
+            if let Some(stat) = self.stat(&name)?
+                && !entry(LocalEntry { name, stat })
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what earlier transfers left incomplete and nobody has gone on with.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        let old = SystemTime::now().checked_sub(ABANDONED_AFTER).unwrap_or(SystemTime::UNIX_EPOCH);
+        let old = old.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        for listed in rustix::fs::Dir::read_from(&self.fd)?.take(SWEPT_NAMES_MAX) {
+            let Ok(name) = Name::new(listed?.file_name().to_bytes()) else { continue };
+            if is_staged(name.as_bytes())
+                && self
+                    .stat(&name)?
+                    .is_some_and(|stat| kind_of(&stat) == FileKind::File && stat.st_mtime < old)
+            {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the file system to stable storage.
+    pub(super) fn sync_device(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.fd)?)
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.fd)?)
+    }
+}
+
+/// Keeps other processes from writing to the file; whether that was possible.
+pub(super) fn lock(file: &File) -> bool {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// Sets what a complete file gets of its source.
+pub(super) fn set_file_attr(file: &File, mode: Option<u32>, mtime: Option<Time>) -> io::Result<()> {
+    if let Some(mode) = mode {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777))?;
+    }
+    if let Some(mtime) = mtime {
+        rustix::fs::futimens(file, &modified_at(mtime))?;
+    }
+    Ok(())
+}
+
+/// Whether both are the same file.
+pub(super) fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+/// What a file of this machine is told apart by.
+pub(super) fn stamp_of(stat: &Stat) -> SourceStamp {
+    let change = (stat.st_ctime.cast_unsigned() << 30) ^ stat.st_ctime_nsec;
+    SourceStamp { size: stat.st_size.cast_unsigned(), mtime: mtime_of(stat), change }
+}
+
+pub(super) fn mtime_of(stat: &Stat) -> Time {
+    Time { secs: stat.st_mtime, nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) }
+}
+
+pub(super) fn kind_of(stat: &Stat) -> FileKind {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice => FileKind::CharDevice,
+        FileType::BlockDevice | FileType::Unknown => FileKind::BlockDevice,
+    }
+}
+
+/// Whether a file has holes worth keeping.
+pub(super) fn is_sparse(attr: &Attr) -> bool {
+    attr.blocks.saturating_mul(512) < attr.size
+}
+
+/// The part of a file from an offset on that is data: where it begins and ends. `None` behind the last.
+pub(super) fn next_content(file: impl AsFd, offset: u64) -> io::Result<Option<(u64, u64)>> {
+    match rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(begin) => {
+            let end = rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(begin))?;
+            Ok(Some((begin, end)))
+        }
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn modified_at(mtime: Time) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) },
+    }
+}

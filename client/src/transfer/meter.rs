@@ -1,0 +1,132 @@
+//! What a transfer has done so far, for whoever shows it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// Counts. Read by others at any time.
+#[derive(Default)]
+pub struct Meter {
+    bytes: AtomicU64,
+    bytes_expected: AtomicU64,
+    files: AtomicU64,
+    files_expected: AtomicU64,
+    resumed_bytes: AtomicU64,
+    failures: AtomicU64,
+    far_bytes: AtomicU64,
+    is_all_found: AtomicBool,
+    running: Mutex<Vec<Arc<Running>>>,
+}
+
+/// A large file that is being transferred.
+pub struct Running {
+    /// Its name, for people.
+    pub name: String,
+    /// Its size.
+    pub bytes_expected: u64,
+    bytes: AtomicU64,
+}
+
+/// Counts at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes of content that are where they belong, those found there included.
+    pub bytes: u64,
+    /// Bytes of all files found so far.
+    pub bytes_expected: u64,
+    /// Files that have their names.
+    pub files: u64,
+    /// Files found so far.
+    pub files_expected: u64,
+    /// Bytes that an earlier attempt had brought already.
+    pub resumed_bytes: u64,
+    /// Files that could not be transferred.
+    pub failures: u64,
+    /// Bytes of content that the server says it has sent or received.
+    pub far_bytes: u64,
+    /// Whether no more files will be found.
+    pub is_all_found: bool,
+}
+
+impl Meter {
+    /// The counts at this moment.
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            bytes: read(&self.bytes),
+            bytes_expected: read(&self.bytes_expected),
+            files: read(&self.files),
+            files_expected: read(&self.files_expected),
+            resumed_bytes: read(&self.resumed_bytes),
+            failures: read(&self.failures),
+            far_bytes: read(&self.far_bytes),
+            is_all_found: self.is_all_found.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The large files under way.
+    pub fn running(&self) -> Vec<Arc<Running>> {
+        self.running.lock().clone()
+    }
+
+    pub(super) fn found(&self, bytes: u64) {
+        self.files_expected.fetch_add(1, Ordering::Relaxed);
+        self.bytes_expected.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn all_found(&self) {
+        self.is_all_found.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn moved(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A file is begun anew: what was counted of it does not count.
+    pub(super) fn taken_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn far(&self, bytes: u64) {
+        self.far_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn resumed(&self, bytes: u64) {
+        self.resumed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn done(&self) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin(&self, name: String, bytes_expected: u64) -> Arc<Running> {
+        let running = Arc::new(Running { name, bytes_expected, bytes: AtomicU64::new(0) });
+        self.running.lock().push(Arc::clone(&running));
+        running
+    }
+
+    pub(super) fn end(&self, running: &Arc<Running>) {
+        self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
+    }
+}
+
+impl Running {
+    /// Bytes of it that are where they belong.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn moved(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Begins anew. Returns what was counted.
+    pub(super) fn reset(&self) -> u64 {
+        self.bytes.swap(0, Ordering::Relaxed)
+    }
+}

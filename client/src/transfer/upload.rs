@@ -1,0 +1,491 @@
+//! Bringing files to the server: trees, small files many at a time.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::Duration;
+
+use nearfs_protocol::attr::{FileKind, SetAttr, SetTime};
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::hash::hash;
+use nearfs_protocol::limits::PUBLISHED_MAX;
+use nearfs_protocol::message::{Publication, RenameMode, Reply, Request};
+use nearfs_protocol::name::Name;
+use parking_lot::Mutex;
+use rustix::fs::{OFlags, Stat};
+
+use crate::remote::path::printable;
+use crate::remote::{Follow, Outcome, Patience, RemotePath};
+use crate::transfer::failure::{Cause, Failure};
+use crate::transfer::journal::StagedNames;
+use crate::transfer::local::{LocalDir, kind_of, mtime_of, stamp_of};
+use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
+use crate::transfer::walk::walk;
+use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, WALKERS};
+
+/// After so long without another file those that wait are published.
+const PUBLISH_AFTER: Duration = Duration::from_millis(20);
+/// Requests to publish that are under way at once.
+const PUBLISHING_MAX: usize = 4;
+/// Tasks that wait for a thread.
+const QUEUE_MAX: usize = 64;
+
+/// A file that is to be brought to the server.
+pub(super) struct UploadTask {
+    pub(super) from: Arc<LocalDir>,
+    pub(super) from_name: Name,
+    pub(super) stat: Stat,
+    pub(super) to: RemoteDir,
+    pub(super) to_name: Name,
+}
+
+/// A directory that is to be brought to the server.
+struct DirTask {
+    from: PathBuf,
+    to: Place,
+}
+
+/// A directory of the server that is there, or is to be made in one.
+enum Place {
+    There(RemoteDir),
+    Below(RemoteDir, Name, u32),
+}
+
+/// A small file that the server has, or not, under a name that nobody looks for.
+struct Stored {
+    task: UploadTask,
+    staged: Name,
+    bytes: u64,
+    outcome: Outcome,
+}
+
+type Published = (Vec<Stored>, Outcome);
+
+/// Where the walkers bring what they find.
+struct Ways {
+    small: SyncSender<UploadTask>,
+    large: SyncSender<UploadTask>,
+    /// Directories whose modes and times are set when everything is in them.
+    directories: Mutex<Vec<(RemoteDir, Stat)>>,
+    /// Directories that were asked for.
+    targets: Mutex<Vec<RemoteDir>>,
+}
+
+impl UploadTask {
+    pub(super) fn name(&self) -> String {
+        path_text(&self.from.path_of(&self.from_name))
+    }
+
+    pub(super) fn target(&self) -> String {
+        self.to.path.child(self.to_name.clone()).to_string()
+    }
+
+    pub(super) fn failed(&self, cause: impl Into<Cause>) -> Failure {
+        Failure::new(self.name(), explained(&self.to.session, cause.into()))
+    }
+}
+
+impl Transfer {
+    /// Brings files and directories to the server, each to the path beside it.
+    pub fn upload(self: &Arc<Self>, jobs: &[(PathBuf, RemotePath)]) {
+        let (small, small_tasks) = mpsc::sync_channel(QUEUE_MAX);
+        let (large, large_tasks) = mpsc::sync_channel(QUEUE_MAX);
+        let (small_tasks, large_tasks) = (Mutex::new(small_tasks), Mutex::new(large_tasks));
+        let (stored, to_publish) = mpsc::channel();
+        self.watched(|| {
+            let (mut directories, mut targets) = (Vec::new(), Vec::new());
+            std::thread::scope(|scope| {
+                scope.spawn(move || self.publish_stored(&to_publish));
+                for _ in 0..SMALL_THREADS {
+                    let stored = stored.clone();
+                    let small_tasks = &small_tasks;
+                    scope.spawn(move || {
+                        while let Some(task) = next(small_tasks) {
+                            self.store(task, &stored);
+                        }
+                    });
+                }
+                drop(stored);
+                for _ in 0..LARGE_THREADS {
+                    scope.spawn(|| {
+                        while let Some(task) = next(&large_tasks) {
+                            self.upload_large(&task);
+                        }
+                    });
+                }
+                let ways = Ways { small, large, directories: Mutex::default(), targets: Mutex::default() };
+                let first = jobs.iter().filter_map(|(from, to)| self.begin_upload(from, to, &ways)).collect();
+                walk(WALKERS, first, |task, found| self.upload_dir(&task, found, &ways));
+                self.meter.all_found();
+                (directories, targets) = (ways.directories.into_inner(), ways.targets.into_inner());
+            });
+            if !self.is_stopped() {
+                targets.iter().for_each(RemoteDir::sweep);
+                self.finish_dirs(&directories);
+            }
+        });
+    }
+
+    /// Looks at what a person named. A directory is returned to be walked.
+    fn begin_upload(&self, from: &Path, to: &RemotePath, ways: &Ways) -> Option<DirTask> {
+        match self.try_begin_upload(from, to, ways) {
+            Ok(task) => task,
+            Err(failure) => {
+                self.fail(&failure);
+                None
+            }
+        }
+    }
+
+    fn try_begin_upload(
+        &self,
+        from: &Path,
+        to: &RemotePath,
+        ways: &Ways,
+    ) -> Result<Option<DirTask>, Failure> {
+        let here = |error: std::io::Error| Failure::new(path_text(from), error);
+        let is_directory = std::fs::metadata(from).map_err(here)?.is_dir();
+        if is_directory {
+            return Ok(Some(DirTask { from: from.to_owned(), to: Place::There(self.target_dir(to, ways)?) }));
+        }
+        let (Some(parent), Some(name)) = (to.parent(), to.name()) else {
+            return Err(Failure::new(to.to_string(), Errno::EISDIR));
+        };
+        // A link that a person names stands for what it points to.
+        let from = std::fs::canonicalize(from).map_err(here)?;
+        let (Some(directory), Some(file_name)) = (from.parent(), from.file_name()) else {
+            return Err(here(std::io::ErrorKind::InvalidInput.into()));
+        };
+        let directory = Arc::new(LocalDir::open(directory).map_err(here)?);
+        let file_name = Name::new(std::os::unix::ffi::OsStrExt::as_bytes(file_name));
+        let file_name = file_name.map_err(|_| here(std::io::ErrorKind::InvalidInput.into()))?;
+        let stat = directory.stat(&file_name).map_err(here)?;
+        let stat = stat.ok_or_else(|| here(std::io::ErrorKind::NotFound.into()))?;
+        let task = UploadTask {
+            from: directory,
+            from_name: file_name,
+            stat,
+            to: self.target_dir(&parent, ways)?,
+            to_name: name.clone(),
+        };
+        self.found_upload(task, ways);
+        Ok(None)
+    }
+
+    /// The directory of a path, made if it is missing and that is wanted.
+    fn target_dir(&self, path: &RemotePath, ways: &Ways) -> Result<RemoteDir, Failure> {
+        if self.options.make_parents {
+            self.remote.make_dirs(path, 0o777)?;
+        }
+        let found = self.remote.find(path, Follow::Yes)?;
+        if found.attr.kind != FileKind::Directory {
+            return Err(Failure::new(path.to_string(), Errno::ENOTDIR));
+        }
+        let directory = RemoteDir::of(found);
+        ways.targets.lock().push(directory.clone());
+        Ok(directory)
+    }
+
+    fn upload_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways) {
+        if self.is_stopped() {
+            return;
+        }
+        let from = match LocalDir::open(&task.from) {
+            Ok(from) => Arc::new(from),
+            Err(error) => return self.fail_with(path_text(&task.from), error),
+        };
+        let to = match &task.to {
+            Place::There(to) => to.clone(),
+            Place::Below(parent, name, mode) => match parent.make_child(name, *mode) {
+                Ok((to, _)) => to,
+                Err(failure) => return self.fail(&failure),
+            },
+        };
+        if self.options.archive
+            && let Ok(stat) = from.stat_self()
+        {
+            ways.directories.lock().push((to.clone(), stat));
+        }
+        let listed = from.each(|entry| {
+            if kind_of(&entry.stat) == FileKind::Directory {
+                // The final mode comes when everything is in it.
+                let mode = (entry.stat.st_mode & 0o777) | 0o700;
+                let place = Place::Below(to.clone(), entry.name.clone(), mode);
+                found(DirTask { from: from.path_of(&entry.name), to: place });
+            } else {
+                let task = UploadTask {
+                    from: Arc::clone(&from),
+                    from_name: entry.name.clone(),
+                    stat: entry.stat,
+                    to: to.clone(),
+                    to_name: entry.name,
+                };
+                self.found_upload(task, ways);
+            }
+            !self.is_stopped()
+        });
+        if let Err(error) = listed {
+            self.fail_with(path_text(&from.path), error);
+        }
+    }
+
+    /// Gives directories the modes and times of their sources, now that nothing more is put into them.
+    fn finish_dirs(&self, directories: &[(RemoteDir, Stat)]) {
+        for (directory, stat) in directories {
+            let (node, set) = (directory.node(), self.kept_attr(stat));
+            let request = Request::SetAttr { node, fh: None, set };
+            if let Err(errno) = directory.session.ask(request, None) {
+                self.fail_with(directory.path.to_string(), explained(&directory.session, errno.into()));
+            }
+        }
+    }
+
+    /// Hands what is no directory to whoever brings it.
+    fn found_upload(&self, mut task: UploadTask, ways: &Ways) {
+        let mut kind = kind_of(&task.stat);
+        if kind == FileKind::Symlink && !self.options.archive {
+            // A link in a tree stands for the file it points to.
+            match std::fs::canonicalize(task.from.path_of(&task.from_name)).and_then(|path| real_place(&path))
+            {
+                Ok((from, from_name, stat)) => {
+                    kind = kind_of(&stat);
+                    task = UploadTask { from: Arc::new(from), from_name, stat, ..task };
+                }
+                Err(error) => return self.fail(&task.failed(error)),
+            }
+        }
+        match kind {
+            FileKind::File => {}
+            FileKind::Symlink => return self.upload_link(&task),
+            FileKind::Directory => {
+                return self
+                    .fail(&task.failed(Cause::Skipped("a link to a directory, which -a copies as a link")));
+            }
+            FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
+                return self.fail(&task.failed(Cause::Skipped("neither a file nor a directory")));
+            }
+        }
+        let bytes = task.stat.st_size.cast_unsigned();
+        self.meter.found(bytes);
+        let way = if bytes <= SMALL_BYTES_MAX { &ways.small } else { &ways.large };
+        if self.window.take_file().is_err() {
+            return self.fail(&task.failed(Errno::EINTR));
+        }
+        // Whoever brings them goes on until the walkers are done.
+        let _ = way.send(task);
+    }
+
+    fn upload_link(&self, task: &UploadTask) {
+        self.meter.found(0);
+        let target = match task.from.read_link(&task.from_name) {
+            Ok(target) => target,
+            Err(error) => return self.fail(&task.failed(error)),
+        };
+        let request = || Request::Symlink {
+            parent: task.to.node(),
+            name: task.to_name.clone(),
+            target: target.clone(),
+        };
+        let mut made = task.to.session.ask(request(), None);
+        if made == Err(Errno::EEXIST) && self.options.overwrite {
+            let gone = Request::Unlink { parent: task.to.node(), name: task.to_name.clone() };
+            made = task.to.session.ask(gone, None).and_then(|_| task.to.session.ask(request(), None));
+        }
+        match made {
+            Ok((Reply::Made { attr, .. }, _)) => {
+                drop(task.to.session.hold(attr.node));
+                self.finished(&task.name(), &task.target(), 0);
+            }
+            Ok((other, _)) => self.fail(&task.failed(unexpected(&other))),
+            Err(Errno::EEXIST) => self.fail(&task.failed(Cause::Exists)),
+            Err(errno) => self.fail(&task.failed(errno)),
+        }
+    }
+
+    /// Reads a small file and sends it.
+    fn store(&self, task: UploadTask, stored: &Sender<Stored>) {
+        if self.is_stopped() {
+            self.window.give_file();
+            return self.fail(&task.failed(Errno::EINTR));
+        }
+        let (content, stat, staged) = match read_small(&task)
+            .and_then(|(content, stat)| Ok((content, stat, StagedNames::fresh()?.part)))
+        {
+            Ok(read) => read,
+            Err(cause) => {
+                self.window.give_file();
+                return self.fail(&task.failed(cause));
+            }
+        };
+        let bytes = content.len() as u64;
+        if let Err(errno) = self.window.take_bytes(bytes) {
+            self.window.give_file();
+            return self.fail(&task.failed(errno));
+        }
+        let session = task.to.session.clone();
+        let request = Request::Store {
+            parent: task.to.node(),
+            name: staged.clone(),
+            mode: stat.st_mode & 0o777,
+            umask: session.umask(),
+            set: self.kept_attr(&stat),
+            hash: hash(&content),
+        };
+        let stored = stored.clone();
+        session.start(request, Some(session.keep(&content)), Patience::Endless, move |outcome| {
+            // It is read until all who send are gone.
+            let _ = stored.send(Stored { task, staged, bytes, outcome });
+        });
+    }
+
+    /// What a complete file at the server gets of its source.
+    pub(super) fn kept_attr(&self, stat: &Stat) -> SetAttr {
+        if !self.options.archive {
+            return SetAttr::default();
+        }
+        let mtime = Some(SetTime::At(mtime_of(stat)));
+        SetAttr { mode: Some(stat.st_mode & 0o7777), mtime, ..SetAttr::default() }
+    }
+
+    pub(super) fn rename_mode(&self) -> RenameMode {
+        if self.options.overwrite { RenameMode::Replace } else { RenameMode::NoReplace }
+    }
+
+    /// Publishes small files many at a time, until nobody stores any more.
+    fn publish_stored(&self, stored: &Receiver<Stored>) {
+        let (tell, told) = mpsc::channel();
+        let (mut waiting, mut publishing) = (Vec::new(), 0);
+        loop {
+            let next = stored.recv_timeout(PUBLISH_AFTER);
+            let is_over = matches!(next, Err(RecvTimeoutError::Disconnected));
+            let is_idle = next.is_err();
+            if let Ok(next) = next {
+                self.window.give_bytes(next.bytes);
+                waiting.extend(self.is_stored(next));
+            }
+            while let Ok(published) = told.try_recv() {
+                publishing -= 1;
+                self.published(published);
+            }
+            while waiting.len() >= PUBLISHED_MAX || (is_idle && !waiting.is_empty()) {
+                if publishing == PUBLISHING_MAX
+                    && let Ok(published) = told.recv()
+                {
+                    publishing -= 1;
+                    self.published(published);
+                }
+                let rest = waiting.split_off(waiting.len().min(PUBLISHED_MAX));
+                self.publish(std::mem::replace(&mut waiting, rest), &tell);
+                publishing += 1;
+            }
+            if is_over {
+                break;
+            }
+        }
+        drop(tell);
+        told.iter().for_each(|published| self.published(published));
+    }
+
+    /// Whether the server has all of a small file.
+    fn is_stored(&self, stored: Stored) -> Option<Stored> {
+        let cause = match &stored.outcome {
+            Ok((Reply::Attr(attr), _)) if attr.size == stored.bytes => {
+                self.meter.far(attr.size);
+                self.meter.moved(attr.size);
+                return Some(stored);
+            }
+            Ok((Reply::Attr(_), _)) => Cause::Differs,
+            Ok((other, _)) => unexpected(other).into(),
+            // What it says of a payload that does not have the hash it came with.
+            Err(Errno::EIO) if stored.task.to.session.ending().is_none() => Cause::Differs,
+            Err(errno) => (*errno).into(),
+        };
+        self.window.give_file();
+        self.fail(&stored.task.failed(cause));
+        None
+    }
+
+    fn publish(&self, stored: Vec<Stored>, tell: &Sender<Published>) {
+        let Some(session) = stored.first().map(|first| first.task.to.session.clone()) else { return };
+        let mode = self.rename_mode();
+        let items = stored
+            .iter()
+            .map(|stored| Publication {
+                parent: stored.task.to.node(),
+                staged: stored.staged.clone(),
+                name: stored.task.to_name.clone(),
+                mode,
+            })
+            .collect();
+        let tell = tell.clone();
+        session.start(Request::Publish { items }, None, Patience::Endless, move |outcome| {
+            let _ = tell.send((stored, outcome));
+        });
+    }
+
+    fn published(&self, (stored, outcome): Published) {
+        let refusals = match outcome {
+            Ok((Reply::Published { refusals }, _)) if refusals.len() == stored.len() => refusals,
+            Ok((other, _)) => vec![Some(unexpected(&other)); stored.len()],
+            Err(errno) => vec![Some(errno); stored.len()],
+        };
+        for (stored, refusal) in stored.into_iter().zip(refusals) {
+            self.window.give_file();
+            let Some(errno) = refusal else {
+                self.finished(&stored.task.name(), &stored.task.target(), stored.bytes);
+                continue;
+            };
+            self.discard(&stored.task.to, &stored.staged);
+            let cause = match errno {
+                Errno::EEXIST => Cause::Exists,
+                errno => errno.into(),
+            };
+            self.fail(&stored.task.failed(cause));
+        }
+    }
+
+    /// Removes what will not get its name, without waiting for it, also when the transfer is to end.
+    pub(super) fn discard(&self, directory: &RemoteDir, staged: &Name) {
+        let session = directory.session.with_cancel(&crate::cancel::Cancel::new());
+        let request = Request::Unlink { parent: directory.node(), name: staged.clone() };
+        session.start(request, None, Patience::Bounded, |_| {});
+    }
+}
+
+/// The content of a small file, and its attributes before it was read; they were the same afterwards.
+fn read_small(task: &UploadTask) -> Result<(Vec<u8>, Stat), Cause> {
+    for _ in 0..TRIES {
+        let mut file = task.from.open_file(&task.from_name, OFlags::RDONLY)?;
+        let before = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
+        let mut content =
+            Vec::with_capacity(before.st_size.cast_unsigned().min(SMALL_BYTES_MAX) as usize + 1);
+        (&mut file).take(SMALL_BYTES_MAX + 1).read_to_end(&mut content)?;
+        let after = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
+        let is_whole = content.len() as u64 == after.st_size.cast_unsigned();
+        if is_whole && stamp_of(&before) == stamp_of(&after) {
+            return Ok((content, before));
+        }
+    }
+    Err(Cause::Changed)
+}
+
+/// Where a file that links lead to really is.
+fn real_place(path: &Path) -> std::io::Result<(LocalDir, Name, Stat)> {
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let (directory, name) = (path.parent().ok_or_else(missing)?, path.file_name().ok_or_else(missing)?);
+    let name = Name::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).map_err(|_| missing())?;
+    let directory = LocalDir::open(directory)?;
+    let stat = directory.stat(&name)?.ok_or_else(missing)?;
+    Ok((directory, name, stat))
+}
+
+/// The next task; `None` when there will be none.
+pub(super) fn next<T>(tasks: &Mutex<Receiver<T>>) -> Option<T> {
+    tasks.lock().recv().ok()
+}
+
+/// A path of this machine for people.
+pub(super) fn path_text(path: &Path) -> String {
+    printable(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
+}

@@ -1,0 +1,65 @@
+//! Walking a tree on several threads.
+
+use parking_lot::{Condvar, Mutex};
+
+/// What is still to be looked at, and how many threads are looking.
+struct Agenda<T> {
+    waiting: Vec<T>,
+    busy: usize,
+}
+
+/// Calls `visit` for each item, and for those that it is told of by the function that it gets; on so many threads.
+/// What was found last is looked at first, so that few items wait.
+pub(super) fn walk<T: Send>(threads: usize, first: Vec<T>, visit: impl Fn(T, &dyn Fn(T)) + Sync) {
+    let agenda = Mutex::new(Agenda { waiting: first, busy: 0 });
+    let news = Condvar::new();
+    let work = || {
+        loop {
+            let mut now = agenda.lock();
+            let item = loop {
+                if let Some(item) = now.waiting.pop() {
+                    break item;
+                }
+                if now.busy == 0 {
+                    news.notify_all();
+                    return;
+                }
+                news.wait(&mut now);
+            };
+            now.busy += 1;
+            drop(now);
+            visit(item, &|found| {
+                agenda.lock().waiting.push(found);
+                news.notify_one();
+            });
+            agenda.lock().busy -= 1;
+            news.notify_all();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn everything_is_visited_once() {
+        let sum = AtomicU64::new(0);
+        walk(4, vec![1_u64], |number, found| {
+            sum.fetch_add(number, Ordering::Relaxed);
+            for child in [2 * number, 2 * number + 1] {
+                if child < 1000 {
+                    found(child);
+                }
+            }
+        });
+        assert_eq!(sum.into_inner(), 999 * 1000 / 2);
+    }
+}
