@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 
 use crate::descriptor::Slot;
 use crate::export::Opening;
+use crate::lock::Fence;
 use crate::node::IdHash;
 
 /// An open file. Has one descriptor from open to release, because an error of delayed writing is told only through
@@ -90,6 +91,21 @@ impl AsFd for OpenFile {
     }
 }
 
+/// Not of the session as a whole: its last reference must not go while the table of locks is locked, as its end gives
+/// locks back.
+impl Fence for Arc<OpenFiles> {
+    fn shut(&self, node: NodeId) -> bool {
+        // Nobody gets at a file meanwhile.
+        let open = self.open.write();
+        let of_node = || open.of_node.get(&node).into_iter().flatten().filter_map(|fh| open.files.get(fh));
+        if of_node().any(|file| Arc::strong_count(file) > 1) {
+            return false;
+        }
+        of_node().for_each(|file| file.is_fenced.store(true, Ordering::Relaxed));
+        true
+    }
+}
+
 impl OpenFiles {
     /// Takes up an open file. Numbers are never used again within a session.
     pub(crate) fn insert(&self, file: Arc<OpenFile>) -> Fh {
@@ -109,18 +125,6 @@ impl OpenFiles {
             Some(file) => Ok(file.clone()),
             None => Err(Errno::EBADF),
         }
-    }
-
-    /// Shuts all files of a node, for as long as they are open. `false` if one of them is in use: then none is shut.
-    pub(crate) fn shut(&self, node: NodeId) -> bool {
-        // Nobody gets at a file meanwhile.
-        let open = self.open.write();
-        let of_node = || open.of_node.get(&node).into_iter().flatten().filter_map(|fh| open.files.get(fh));
-        if of_node().any(|file| Arc::strong_count(file) > 1) {
-            return false;
-        }
-        of_node().for_each(|file| file.is_fenced.store(true, Ordering::Relaxed));
-        true
     }
 
     /// Those that were shut.

@@ -1,7 +1,7 @@
 //! What one session knows and holds of an export.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use nearfs_protocol::attr::{Attr, Lock};
 use nearfs_protocol::errno::Errno;
@@ -14,7 +14,7 @@ use crate::handle::{OpenFile, OpenFiles};
 use crate::identity;
 use crate::known::KnownNodes;
 use crate::listings::Listings;
-use crate::lock::{Fence, Untold};
+use crate::lock::Untold;
 use crate::node::{Held, Place, Way};
 use crate::transfers::OwnTransfers;
 use crate::tree::Tree;
@@ -27,7 +27,7 @@ pub struct SessionFiles {
     pub(crate) pool: Pool,
     pub(crate) root: Node,
     pub(crate) known: KnownNodes,
-    pub(crate) files: OpenFiles,
+    pub(crate) files: Arc<OpenFiles>,
     pub(crate) listings: Listings,
     pub(crate) transfers: OwnTransfers,
     client: OnceLock<Arc<str>>,
@@ -62,7 +62,7 @@ impl SessionFiles {
             pool: pool.clone(),
             root: root.node,
             known: KnownNodes::default(),
-            files: OpenFiles::default(),
+            files: Arc::default(),
             listings: Listings::default(),
             transfers: OwnTransfers::default(),
             client: OnceLock::new(),
@@ -129,8 +129,8 @@ impl SessionFiles {
     }
 
     /// The session's lease has run out: its locks go to whoever asks for them.
-    pub(crate) fn lapse(self: &Arc<Self>) -> Untold {
-        self.tree.locks.lapse(self.session, Box::new(Arc::downgrade(self)))
+    pub(crate) fn lapse(&self) -> Untold {
+        self.tree.locks.lapse(self.session, Box::new(self.files.clone()))
     }
 
     /// The client is back: what nobody has taken is its own again.
@@ -163,17 +163,6 @@ impl SessionFiles {
     pub(crate) fn count(&self, attr: &Attr, place: Place) {
         let found = |is_new| self.tree.nodes.found(attr.node, attr.kind, place, is_new);
         self.known.count(attr.node, found);
-    }
-}
-
-impl Fence for Weak<SessionFiles> {
-    fn shut(&self, node: NodeId) -> bool {
-        let Some(session) = self.upgrade() else { return true };
-        let shut = session.files.shut(node);
-        if shut {
-            log::info!("session {}: others have got its locks of node {}", session.session.0, node.0);
-        }
-        shut
     }
 }
 

@@ -78,6 +78,7 @@ impl LockTable {
         if !lapsed.fence.shut(node) {
             return false;
         }
+        log::info!("session {}: others have got its locks of node {}", session.0, node.0);
         lapsed.lost.insert(node);
         let mut count = self.count(session);
         for style in [LockStyle::Posix, LockStyle::Flock] {
