@@ -6,12 +6,15 @@ use std::time::Duration;
 use nearfs_protocol::limits::{GREETING_TIME_MAX, LEASE};
 
 use crate::journal::Journal;
+use crate::store::Store;
 use crate::tree::Tree;
 
 /// What a server serves, and whom.
 pub struct Config {
     /// What it serves.
     pub tree: Arc<Tree>,
+    /// Where its sessions are kept, if they are to outlive the process.
+    pub store: Option<Arc<Store>>,
     /// Whether other machines may be clients, although nothing tells who they are.
     pub insecure: bool,
     /// Most sessions.

@@ -16,6 +16,7 @@ use nearfs_transport::assembler::Assembler;
 use nearfs_transport::pool::Payload;
 
 use crate::dispatch::{Response, Served, SlowCall};
+use crate::keep::is_kept;
 use crate::roster;
 use crate::session::Session;
 use crate::state::Shared;
@@ -223,7 +224,12 @@ impl Peer<'_> {
         let incoming = Incoming { mutation, payload_bytes: asked_bytes as u32 };
         let told = (call.request.name(), payload.len());
         match self.session.call(self.id, id, incoming, told, now)? {
-            Admission::Run => Ok(self.run(id, call, payload, asked_bytes)),
+            Admission::Run => {
+                if let Some(fingerprint) = mutation.filter(|_| is_kept(&call.request)) {
+                    self.session.files.note_begun(id, fingerprint);
+                }
+                Ok(self.run(id, call, payload, asked_bytes))
+            }
             Admission::Answer(answer) => {
                 self.wire.push_answer(id, Response { answer, payload: Payload::empty() });
                 Ok(0)

@@ -87,6 +87,7 @@ impl SessionFiles {
             return Err(Stop::MaySleep);
         }
         identity::act_as(self.tree.identity(), &call.caller)?;
+        self.intend(id, &call.request);
         let outcome = self.carry_out(id, call, payload, pace);
         match outcome {
             Ok(response) => {
@@ -134,7 +135,7 @@ impl SessionFiles {
                 self.create_unnamed(*parent, (*mode, *umask), *flags)
             }
             Request::Read { fh, offset, size } => self.read(*fh, *offset, *size, pace),
-            Request::Write { fh, at, sync } => self.write(*fh, *at, *sync, payload, pace),
+            Request::Write { fh, at, sync } => self.write(id, *fh, (*at, *sync), payload, pace),
             Request::Flush { fh, owner } => self.flush(*fh, *owner),
             Request::Fsync { fh, data_only } => self.fsync(*fh, *data_only),
             Request::Release { files } => self.release(files),

@@ -5,11 +5,13 @@
 
 mod device;
 mod file;
+mod inode;
 mod listing;
 mod name;
 mod raw;
 mod set_attr;
 mod stat;
+mod unnamed;
 mod witness;
 mod xattr;
 
@@ -17,6 +19,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Node, NodeId};
@@ -29,9 +32,12 @@ use device::{Device, Devices};
 use witness::Witness;
 
 pub(crate) use file::{Opening, Patience, Spread};
+pub(crate) use inode::{Glance, Inode};
 pub(crate) use listing::Listed;
-pub(crate) use raw::FileHandle;
+pub(crate) use raw::{FileHandle, StoredHandle};
 pub(crate) use set_attr::Reached;
+pub(crate) use stat::kind_of_mode;
+pub(crate) use unnamed::Unnamed;
 pub(crate) use witness::Seen;
 pub(crate) use xattr::{XattrName, XattrRights};
 
@@ -46,6 +52,7 @@ pub(crate) struct Export {
     by_handle: Option<OwnedFd>,
     /// Sees whether somebody else changes a directory at the same time.
     pub(crate) witness: Witness,
+    pub(crate) unnamed: Arc<Unnamed>,
 }
 
 /// Why a directory cannot be served.
@@ -82,7 +89,7 @@ impl Export {
         let devices =
             Devices::new((stat.stx_dev_major, stat.stx_dev_minor), root.as_fd()).map_err(refused)?;
         let by_handle = mount_for_handles(root.as_fd());
-        Ok(Export { root, devices, by_handle, witness: Witness::new() })
+        Ok(Export { root, devices, by_handle, witness: Witness::new(), unnamed: Arc::default() })
     }
 
     /// Walks down from the root, a directory at a time.

@@ -19,11 +19,13 @@ use nearfs_transport::stream::{Peer, Stream};
 
 use crate::admission::Admitted;
 use crate::connection::Connection;
+use crate::keep::Keeper;
 use crate::lobby::Place;
 use crate::session::Session;
 use crate::session_files::SessionFiles;
 use crate::sessions::new_token;
 use crate::state::Shared;
+use crate::store::Begun;
 use crate::visitor::Visitor;
 use crate::wire::Wire;
 
@@ -125,9 +127,8 @@ fn establish(
     let (session, root) = match &hello.session {
         SessionWish::New { export, path } => {
             let visitor = Visitor::new(&hello.client, admitted.uid, features.contains(Features::SHELL));
-            let begun = begin(shared, export, path, visitor)?;
-            begun.0.files.set_client(&begun.0.visitor.shown(wire.stream.peer()));
-            begun
+            let shown = visitor.shown(wire.stream.peer());
+            begin(shared, export, path, (visitor, shown))?
         }
         SessionWish::Resume { session, .. } | SessionWish::Join { session, .. } => {
             let session = shared.sessions.get(*session).ok_or_else(|| shared.sessions.why_gone(*session))?;
@@ -160,30 +161,49 @@ fn begin(
     shared: &Shared,
     export: &[u8],
     path: &[Name],
-    visitor: Visitor,
+    (visitor, shown): (Visitor, String),
 ) -> Result<(Arc<Session>, Attr), Refusal> {
     // The one directory that is served has no name: what the client took for the export's is the first
     // step into it.
     let first =
         if export.is_empty() { None } else { Some(Name::new(export).map_err(|_| Refusal::NoExport)?) };
     let path: Vec<Name> = first.into_iter().chain(path.iter().cloned()).collect();
-    let id = shared.sessions.next_id();
+    let id = match &shared.store {
+        None => shared.sessions.next_id(),
+        Some(store) => store.next_session().map_err(|error| {
+            log::error!("cannot number a session: {error}");
+            Refusal::Full
+        })?,
+    };
     let no_export = |errno| {
         log::debug!("session {}: cannot begin: {errno}", id.0);
         Refusal::NoExport
     };
-    let files = SessionFiles::begin(&shared.tree, id, &path, &shared.pool).map_err(no_export)?;
-    let root = files.root().map_err(no_export)?;
     let token = new_token().map_err(|error| {
         log::error!("no random numbers: {error}");
         Refusal::Full
     })?;
-    let session = Arc::new(Session::new(
-        ServerSession::new(id, token, granted(shared)),
-        visitor,
-        files,
-        shared.journal.clone(),
-    ));
+    let limits = granted(shared);
+    let keep = |root| {
+        let store = shared.store.as_ref()?;
+        let begun = Begun {
+            session: id,
+            token,
+            limits,
+            client: visitor.name.clone(),
+            uid: visitor.uid,
+            is_shell: visitor.is_shell,
+            shown: shown.clone(),
+            path: path.clone(),
+            root,
+        };
+        Some(Keeper::new(store, id, store.begin(begun)?))
+    };
+    let files = SessionFiles::begin_kept(&shared.tree, id, &path, &shared.pool, keep).map_err(no_export)?;
+    files.set_client(&shown);
+    let root = files.root().map_err(no_export)?;
+    let session =
+        Arc::new(Session::new(ServerSession::new(id, token, limits), visitor, files, shared.journal.clone()));
     shared.sessions.insert(session.clone())?;
     Ok((session, root))
 }

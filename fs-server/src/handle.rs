@@ -1,6 +1,6 @@
 //! The files that a session has open.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,8 @@ use nearfs_protocol::message::WriteSync;
 use parking_lot::RwLock;
 
 use crate::descriptor::Slot;
-use crate::export::Opening;
+use crate::export::{Opening, Unnamed};
+use crate::identity;
 use crate::lock::Fence;
 use crate::node::IdHash;
 
@@ -30,6 +31,7 @@ pub(crate) struct OpenFile {
     is_fenced: AtomicBool,
     /// Why something that was written through it may never reach the disk.
     unsafe_since: OnceLock<Errno>,
+    unnamed: Arc<Unnamed>,
     _slot: Slot,
 }
 
@@ -45,11 +47,20 @@ struct Open {
     files: HashMap<Fh, Arc<OpenFile>>,
     /// Some open file of each node, by which one without a name is still reached.
     of_node: HashMap<NodeId, Vec<Fh>, IdHash>,
+    /// Files that were open before the server was started again and could not be opened anew.
+    lost: HashSet<Fh>,
 }
 
 impl OpenFile {
-    pub(crate) fn new(fd: OwnedFd, node: Node, opening: Opening, slot: Slot) -> OpenFile {
+    pub(crate) fn new(
+        fd: OwnedFd,
+        node: Node,
+        opening: Opening,
+        slot: Slot,
+        unnamed: &Arc<Unnamed>,
+    ) -> OpenFile {
         let Opening { readable, writable, sync, .. } = opening;
+        unnamed.opened(node.id);
         OpenFile {
             fd,
             node,
@@ -59,7 +70,21 @@ impl OpenFile {
             always_cached: AtomicBool::new(false),
             is_fenced: AtomicBool::new(false),
             unsafe_since: OnceLock::new(),
+            unnamed: unnamed.clone(),
             _slot: slot,
+        }
+    }
+
+    /// Nothing is done through it any more.
+    pub(crate) fn shut(&self) {
+        self.is_fenced.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if self.unnamed.closed(self.node.id) {
+            identity::as_server(|| self.unnamed.remove(self.node.id));
         }
     }
 }
@@ -101,7 +126,7 @@ impl Fence for Arc<OpenFiles> {
         if of_node().any(|file| Arc::strong_count(file) > 1) {
             return false;
         }
-        of_node().for_each(|file| file.is_fenced.store(true, Ordering::Relaxed));
+        of_node().for_each(|file| file.shut());
         true
     }
 }
@@ -110,19 +135,34 @@ impl OpenFiles {
     /// Takes up an open file. Numbers are never used again within a session.
     pub(crate) fn insert(&self, file: Arc<OpenFile>) -> Fh {
         let fh = Fh(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        let mut open = self.open.write();
-        open.of_node.entry(file.node.id).or_default().push(fh);
-        open.files.insert(fh, file);
+        self.open.write().insert(fh, file);
         fh
+    }
+
+    /// Takes up a file that was open before the server was started again, or notes that it is lost.
+    pub(crate) fn restore(&self, fh: Fh, file: Option<Arc<OpenFile>>) {
+        self.numbers_used(fh);
+        let mut open = self.open.write();
+        match file {
+            Some(file) => open.insert(fh, file),
+            None => drop(open.lost.insert(fh)),
+        }
+    }
+
+    /// Numbers up to this one were given out before.
+    pub(crate) fn numbers_used(&self, fh: Fh) {
+        self.last.fetch_max(fh.0, Ordering::Relaxed);
     }
 
     /// An open file. Whoever has it keeps it from being shut.
     ///
-    /// Errors: `EBADF` if it is not open; `EIO` if it was shut.
+    /// Errors: `EBADF` if it is not open; `EIO` if it was shut, or lost when the server was started again.
     pub(crate) fn get(&self, fh: Fh) -> Result<Arc<OpenFile>, Errno> {
-        match self.open.read().files.get(&fh) {
+        let open = self.open.read();
+        match open.files.get(&fh) {
             Some(file) if file.is_fenced.load(Ordering::Relaxed) => Err(Errno::EIO),
             Some(file) => Ok(file.clone()),
+            None if open.lost.contains(&fh) => Err(Errno::EIO),
             None => Err(Errno::EBADF),
         }
     }
@@ -144,6 +184,7 @@ impl OpenFiles {
     /// Closes a file; it stays open for those who are using it.
     pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<OpenFile>> {
         let mut open = self.open.write();
+        open.lost.remove(&fh);
         let file = open.files.remove(&fh)?;
         if let Some(others) = open.of_node.get_mut(&file.node.id) {
             others.retain(|&other| other != fh);
@@ -163,5 +204,12 @@ impl OpenFiles {
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         self.open.read().files.len()
+    }
+}
+
+impl Open {
+    fn insert(&mut self, fh: Fh, file: Arc<OpenFile>) {
+        self.of_node.entry(file.node.id).or_default().push(fh);
+        self.files.insert(fh, file);
     }
 }

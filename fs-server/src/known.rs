@@ -12,8 +12,12 @@ use crate::node::IdHash;
 /// Parts with a lock each, so that threads of one session seldom meet.
 const SHARDS: usize = 8;
 
-/// How many lookups were told of each node.
+/// How many lookups were told of each node, and [`RESTORED`].
 type Counts = HashMap<Node, u64, IdHash>;
+
+/// Set in the count of a node that was known before the server was started again: there were more lookups, at least
+/// one, of which nobody knows the number.
+const RESTORED: u64 = 1 << 63;
 
 /// Lookup counts of a session.
 #[derive(Default)]
@@ -30,13 +34,20 @@ impl KnownNodes {
         found(*count == 1);
     }
 
-    /// Gives lookups back; more than were counted are as good as all. Calls `gone` if those were the last, before
+    /// Takes up a node that the session knew before the server was started again.
+    pub(crate) fn restore(&self, node: Node) {
+        self.shard(node).insert(node, RESTORED);
+    }
+
+    /// Gives lookups back; more than were counted are as good as all. Those of a restored node are all only if they are
+    /// more than were counted since: a client gives back some of them only when it does not want an answer. Calls `gone` if those were the last, before
     /// anybody can count it again.
     pub(crate) fn forget(&self, node: Node, lookups: u64, gone: impl FnOnce()) {
         let mut shard = self.shard(node);
         let Entry::Occupied(mut entry) = shard.entry(node) else { return };
         let count = entry.get_mut();
-        *count = count.saturating_sub(lookups);
+        let (restored, since) = (*count & RESTORED, *count & !RESTORED);
+        *count = if lookups > since { 0 } else { restored | (since - lookups) };
         if *count == 0 {
             entry.remove();
             gone();

@@ -10,6 +10,7 @@ mod range;
 mod wait;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use nearfs_protocol::attr::{Lock, LockKind, LockStyle};
 use nearfs_protocol::errno::Errno;
@@ -34,9 +35,20 @@ pub(crate) type WaitId = (SessionId, RequestId);
 /// A wait that is over, and how.
 pub(crate) type Decided = (WaitId, Result<(), Errno>);
 
+/// Is told of every lock that is set, given back or taken, in the order in which that happens; but not of those that go
+/// with their session.
+pub(crate) trait Journal: Send + Sync {
+    /// One was set or given back.
+    fn locked(&self, session: SessionId, node: NodeId, lock: &Lock);
+
+    /// All that a session held of a node were taken from it, and its files shut.
+    fn fenced(&self, session: SessionId, node: NodeId);
+}
+
 /// All locks of an export.
 #[derive(Default)]
 pub(crate) struct LockTable {
+    journal: Option<Arc<dyn Journal>>,
     files: HashMap<(NodeId, LockStyle), Ranges>,
     /// In the order in which they came.
     waits: Vec<Wait>,
@@ -61,6 +73,11 @@ pub(crate) enum Denied {
 }
 
 impl LockTable {
+    /// Has somebody told of all that is set from here on.
+    pub(crate) fn set_journal(&mut self, journal: Arc<dyn Journal>) {
+        self.journal = Some(journal);
+    }
+
     /// Sets a lock or gives it back. Returns the waits that this ends.
     pub(crate) fn set(
         &mut self,
@@ -153,7 +170,14 @@ impl LockTable {
             self.files.remove(&key);
         }
         self.set_count(session, count);
+        self.note(session, key.0, lock);
         Ok(())
+    }
+
+    fn note(&self, session: SessionId, node: NodeId, lock: &Lock) {
+        if let Some(journal) = &self.journal {
+            journal.locked(session, node, lock);
+        }
     }
 
     fn place_first(&mut self, key: (NodeId, LockStyle), owner: Owner, lock: &Lock) -> Result<(), Denied> {
@@ -166,6 +190,7 @@ impl LockTable {
         }
         self.files.entry(key).or_default().push(Range::new(owner, lock));
         self.set_count(owner.session, held + 1);
+        self.note(owner.session, key.0, lock);
         Ok(())
     }
 

@@ -92,14 +92,15 @@ impl Nodes {
         Nodes { shards: std::array::from_fn(|_| Mutex::default()), descriptors }
     }
 
-    /// Takes up a node that was found at a place; `is_new` if the session that found it did not know it.
-    pub(crate) fn found(&self, node: Node, kind: FileKind, place: Place, is_new: bool) {
+    /// Takes up a node that was found at a place; `is_new` if the session that found it did not know it. Whether it was
+    /// found elsewhere before.
+    pub(crate) fn found(&self, node: Node, kind: FileKind, place: &Place, is_new: bool) -> bool {
         let mut shard = self.shard(node);
         let known = shard.known.entry(node);
         let known =
             known.or_insert_with(|| Known { place: Place::Nameless, handle: None, sessions: 0, kind });
         known.sessions += u32::from(is_new);
-        known.move_to(place);
+        known.move_to(place)
     }
 
     /// A session knows the node no more.
@@ -114,11 +115,12 @@ impl Nodes {
         }
     }
 
-    /// The node has another name, or another of its names is the better one to find it by.
-    pub(crate) fn moved(&self, node: Node, place: Place) {
-        if let Some(known) = self.shard(node).known.get_mut(&node) {
-            known.move_to(place);
-        }
+    /// The node has another name, or another of its names is the better one to find it by. What it is, if anybody knows
+    /// it and that is news.
+    pub(crate) fn moved(&self, node: Node, place: &Place) -> Option<FileKind> {
+        let mut shard = self.shard(node);
+        let known = shard.known.get_mut(&node)?;
+        known.move_to(place).then_some(known.kind)
     }
 
     /// How to get at a node.
@@ -198,12 +200,21 @@ impl Nodes {
 }
 
 impl Known {
-    /// A root stays one: its session holds it whatever it is called.
-    fn move_to(&mut self, place: Place) {
-        match (&self.place, place) {
-            (Place::Root(_), _) | (_, Place::Nameless) => {}
-            (Place::Named(..) | Place::Nameless, place) => self.place = place,
+    /// A root stays one: its session holds it whatever it is called. Whether the place is another.
+    fn move_to(&mut self, place: &Place) -> bool {
+        let moves = match (&self.place, place) {
+            (Place::Root(_), _) | (_, Place::Nameless) => false,
+            (Place::Named(parent, name), Place::Named(new_parent, new_name)) => {
+                (parent, name) != (new_parent, new_name)
+            }
+            (Place::Named(..) | Place::Nameless, Place::Root(_)) | (Place::Nameless, Place::Named(..)) => {
+                true
+            }
+        };
+        if moves {
+            self.place = place.clone();
         }
+        moves
     }
 }
 

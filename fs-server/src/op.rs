@@ -6,6 +6,8 @@ mod content;
 mod copy;
 mod dir;
 mod dir_change;
+mod intend;
+pub(crate) mod limbo;
 mod lock;
 mod lookup;
 mod make;

@@ -37,6 +37,11 @@ pub struct ServeOptions {
     #[arg(long)]
     pub read_only: bool,
 
+    /// Keep sessions here, so that mounts go on when the server is started again: a directory that only the server
+    /// uses, on the file system of the served one [default: below /var/lib/nearfs or ~/.local/state/nearfs]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
     /// Make the directory if it does not exist
     #[arg(long)]
     pub create: bool,

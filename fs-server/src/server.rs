@@ -15,6 +15,7 @@ use crate::connection::Ended;
 use crate::greeting::greet;
 use crate::journal::Event;
 use crate::lobby::Place;
+use crate::restore;
 use crate::roster;
 use crate::state::Shared;
 
@@ -30,9 +31,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that serves nobody yet. Errors: the system gives no random numbers or no boot id.
+    /// A server that serves nobody yet; the sessions that are kept in its store are restored. Errors: the system gives no
+    /// random numbers or no boot id.
     pub fn new(config: Config) -> io::Result<Server> {
-        Ok(Server { shared: Arc::new(Shared::new(config)?) })
+        let shared = Arc::new(Shared::new(config)?);
+        restore::restore(&shared, Instant::now());
+        Ok(Server { shared })
     }
 
     /// Accepts connections until the server stops.
@@ -110,10 +114,18 @@ impl Server {
         sessions.keep_time(Instant::now());
         sessions.make_room(|| tree.descriptors_are_scarce());
         tree.locks.retry();
+        self.tidy_records();
+    }
+
+    /// Writes a log anew that has become too long, where that holds up nobody.
+    fn tidy_records(&self) {
+        if let Some(record) = self.shared.store.as_ref().and_then(|store| store.compactable()) {
+            tokio::task::spawn_blocking(move || record.compact());
+        }
     }
 
     /// Stops in good order: tells the clients, takes no further requests, finishes what is in flight as far
-    /// as time allows, and frees everything.
+    /// as time allows, and frees everything, but for what the next server is to go on with.
     pub async fn stop(&self) {
         self.shared.begin_to_stop();
         let sessions = self.shared.sessions.all();
@@ -126,7 +138,11 @@ impl Server {
         if tokio::time::timeout(self.shared.timings.stop_max, idle).await.is_err() {
             log::warn!("stopped before everything in flight was finished");
         }
+        if self.shared.store.is_some() {
+            self.shared.tree.export.unnamed.stay();
+        }
         for session in sessions {
+            session.files.leave();
             session.end();
         }
     }

@@ -43,6 +43,7 @@ struct State {
 }
 
 impl Session {
+    /// A session that has no connection yet.
     pub(crate) fn new(
         machine: ServerSession,
         visitor: Visitor,
@@ -134,6 +135,7 @@ impl Session {
     /// A call was carried out: remembers the answer and queues it for the connection that wants it, which
     /// is returned. It is not flushed.
     pub(crate) fn finish(&self, id: RequestId, response: Response) -> Option<Arc<Wire>> {
+        self.files.note_answer(id, &response.answer);
         let wire = {
             let mut state = self.state.lock();
             let connection = state.machine.finish(id, &response.answer)?;

@@ -12,10 +12,12 @@ use nearfs_transport::pool::Pool;
 use crate::descriptor::{Share, Slot};
 use crate::handle::{OpenFile, OpenFiles};
 use crate::identity;
+use crate::keep::Keeper;
 use crate::known::KnownNodes;
 use crate::listings::Listings;
 use crate::lock::Untold;
 use crate::node::{Held, Place, Way};
+use crate::store::{Begun, Image, SessionRecord, Store};
 use crate::transfers::OwnTransfers;
 use crate::tree::Tree;
 
@@ -31,7 +33,19 @@ pub struct SessionFiles {
     pub(crate) listings: Listings,
     pub(crate) transfers: OwnTransfers,
     client: OnceLock<Arc<str>>,
+    pub(crate) keeper: Option<Keeper>,
     _share: Share,
+}
+
+/// Why a session of before the server was started again cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotRestored {
+    #[error("its root cannot be reached: {0}")]
+    Root(Errno),
+    #[error("its root is another directory by now")]
+    OtherRoot,
+    #[error("its locks conflict with those of others")]
+    Locks,
 }
 
 /// A node that is at hand.
@@ -53,6 +67,17 @@ impl SessionFiles {
         path: &[Name],
         pool: &Pool,
     ) -> Result<Arc<SessionFiles>, Errno> {
+        SessionFiles::begin_kept(tree, session, path, pool, |_| None)
+    }
+
+    /// The same for a session that is to outlive the server's process: `keep` is told its root.
+    pub(crate) fn begin_kept(
+        tree: &Arc<Tree>,
+        session: SessionId,
+        path: &[Name],
+        pool: &Pool,
+        keep: impl FnOnce(Node) -> Option<Keeper>,
+    ) -> Result<Arc<SessionFiles>, Errno> {
         identity::become_server()?;
         let root_fd = tree.export.descend(path)?;
         let root = tree.export.attr(&root_fd)?;
@@ -66,11 +91,35 @@ impl SessionFiles {
             listings: Listings::default(),
             transfers: OwnTransfers::default(),
             client: OnceLock::new(),
+            keeper: keep(root.node),
             _share: tree.join_descriptors(),
         };
         let held = Arc::new(Held::uncounted(root_fd));
-        files.count(&root, Place::Root(held));
+        files.count(&root, &Place::Root(held));
         Ok(Arc::new(files))
+    }
+
+    /// Takes up a session of before the server was started again, with its nodes and locks; open files come later, when
+    /// all places are known.
+    pub(crate) fn restore(
+        tree: &Arc<Tree>,
+        pool: &Pool,
+        (store, record): (&Arc<Store>, &Arc<SessionRecord>),
+        begun: &Begun,
+        image: &Image,
+    ) -> Result<Arc<SessionFiles>, NotRestored> {
+        let keeper = Keeper::new(store, begun.session, record.clone());
+        let files = SessionFiles::begin_kept(tree, begun.session, &begun.path, pool, |_| Some(keeper))
+            .map_err(NotRestored::Root)?;
+        if files.root != begun.root {
+            return Err(NotRestored::OtherRoot);
+        }
+        for (&node, found) in image.nodes.iter().filter(|(node, _)| **node != files.root) {
+            tree.nodes.found(node, found.kind, &Place::Nameless, true);
+            files.known.restore(node);
+        }
+        files.files.numbers_used(image.last_fh);
+        if tree.locks.restore(begun.session, &image.locks()) { Ok(files) } else { Err(NotRestored::Locks) }
     }
 
     /// The attributes of the session's root.
@@ -86,6 +135,16 @@ impl SessionFiles {
         self.listings.clear();
         self.files.clear();
         self.known.clear(|node| self.tree.nodes.forget(node));
+        if let Some(keeper) = &self.keeper {
+            keeper.end();
+        }
+    }
+
+    /// The process is about to end and the session is to go on in the next one: what is kept of it stays.
+    pub(crate) fn leave(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.record.leave();
+        }
     }
 
     /// Who others shall read is at a name for which this session announced something. Said once.
@@ -160,8 +219,13 @@ impl SessionFiles {
     }
 
     /// Counts the lookup that an answer with these attributes carries.
-    pub(crate) fn count(&self, attr: &Attr, place: Place) {
-        let found = |is_new| self.tree.nodes.found(attr.node, attr.kind, place, is_new);
+    pub(crate) fn count(&self, attr: &Attr, place: &Place) {
+        let found = |is_new| {
+            let moves = self.tree.nodes.found(attr.node, attr.kind, place, is_new);
+            if is_new || moves {
+                self.note_known(attr.node, attr.kind, place);
+            }
+        };
         self.known.count(attr.node, found);
     }
 }

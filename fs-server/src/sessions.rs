@@ -35,7 +35,7 @@ impl Sessions {
         Sessions { table: Mutex::default(), sessions_max }
     }
 
-    /// An id that no session had.
+    /// An id that no session of this process had. Where sessions outlive it their store gives the ids.
     pub(crate) fn next_id(&self) -> SessionId {
         let mut table = self.table.lock();
         table.last_id += 1;
@@ -63,6 +63,11 @@ impl Sessions {
             let Some(session) = self.table.lock().take_longest_gone() else { return };
             evict(&session);
         }
+    }
+
+    /// Takes up a session of before the server was started again, which there is room for whatever the limit.
+    pub(crate) fn restore(&self, session: Arc<Session>) {
+        self.table.lock().sessions.insert(session.id, session);
     }
 
     /// The session with this id.

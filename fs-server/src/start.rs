@@ -21,6 +21,8 @@ use crate::journal::{AccessLog, Journal};
 use crate::options::{IdentityOption, ServeOptions};
 use crate::progress::Screen;
 use crate::server::Server;
+use crate::state::boot_id;
+use crate::store::{StateError, Store, default_directories};
 use crate::tree::Tree;
 
 /// Exit code for what failed.
@@ -88,8 +90,10 @@ fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    let store = open_store(options)?.map(Arc::new);
     let server = Server::new(Config {
         tree,
+        store,
         insecure: options.insecure,
         sessions_max: options.max_clients as usize,
         connections_max,
@@ -178,6 +182,37 @@ fn open_tree(options: &ServeOptions, descriptors: &Descriptors) -> anyhow::Resul
         OpenError::Missing(_) => anyhow!("{error}; --create makes it"),
         OpenError::NotADirectory(_) | OpenError::Refused { .. } => error.into(),
     })
+}
+
+/// Takes the state directory, if sessions are to be kept. One that was asked for must be usable.
+fn open_store(options: &ServeOptions) -> anyhow::Result<Option<Store>> {
+    let served = options.directory.canonicalize().context("cannot find the served directory")?;
+    let boot = boot_id().context("cannot tell when the system was started")?;
+    if let Some(directory) = &options.state_dir {
+        return Ok(Some(Store::open(directory, &served, boot)?));
+    }
+    // Nobody finds a server again that is at other ends of a pipe, or at another port each time.
+    let is_found_again = |address: &ListenAddress| match address {
+        ListenAddress::Tcp(address) => address.port() != 0,
+        ListenAddress::Unix(_) => true,
+    };
+    if options.stdio || !options.listen.iter().any(is_found_again) {
+        return Ok(None);
+    }
+    let addresses: Vec<String> = options.listen.iter().map(ListenAddress::to_string).collect();
+    let mut why = "every place for it would be in the served directory".to_owned();
+    for directory in default_directories(&served, &addresses) {
+        match Store::open(&directory, &served, boot) {
+            Ok(store) => return Ok(Some(store)),
+            // One that is there and cannot be used is told, rather than to serve on without what it has.
+            Err(error @ (StateError::InUse(_) | StateError::Foreign(_) | StateError::NotOurs(_))) => {
+                return Err(error.into());
+            }
+            Err(error @ (StateError::Served(_) | StateError::Io { .. })) => why = error.to_string(),
+        }
+    }
+    log::warn!("mounts will not survive a restart of the server: {why}; --state-dir names a place");
+    Ok(None)
 }
 
 /// Makes a directory that only its owner may enter, and those above it.

@@ -13,6 +13,7 @@ use crate::config::{Config, Timings};
 use crate::journal::Journal;
 use crate::lobby::Lobby;
 use crate::sessions::{Sessions, random};
+use crate::store::Store;
 use crate::tree::Tree;
 use crate::wire::Budget;
 
@@ -22,6 +23,8 @@ const POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A server's tree, sessions and rules.
 pub(crate) struct Shared {
     pub(crate) tree: Arc<Tree>,
+    /// Where sessions are kept beyond the process' life.
+    pub(crate) store: Option<Arc<Store>>,
     pub(crate) admission: Admission,
     pub(crate) timings: Timings,
     pub(crate) journal: Arc<Journal>,
@@ -40,12 +43,14 @@ pub(crate) struct Shared {
 impl Shared {
     /// Errors: the system gives no random numbers or no boot id.
     pub(crate) fn new(config: Config) -> io::Result<Shared> {
-        let Config { tree, insecure, sessions_max, connections_max, timings, journal } = config;
+        let Config { tree, store, insecure, sessions_max, connections_max, timings, journal } = config;
         tree.transfers.set_journal(journal.clone());
         let own_uid = rustix::process::geteuid().as_raw();
         let admission = Admission { own_uid, insecure, identity: tree.identity() };
+        let boot = boot_id()?;
         Ok(Shared {
             tree,
+            store,
             admission,
             timings,
             journal,
@@ -54,7 +59,7 @@ impl Shared {
             pool: Pool::new(POOL_BYTES_MAX),
             budget: Budget::default(),
             epoch: BootEpoch(u64::from_le_bytes(random()?)),
-            boot: boot_id()?,
+            boot,
             connections: Arc::new(Semaphore::new(connections_max)),
             connections_max,
             stopping: AtomicBool::new(false),
@@ -83,7 +88,7 @@ impl Shared {
 }
 
 /// This start of the operating system (random(4)).
-fn boot_id() -> io::Result<BootId> {
+pub(crate) fn boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let number = u128::from_str_radix(&digits, 16).map_err(io::Error::other)?;

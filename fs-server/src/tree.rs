@@ -19,6 +19,7 @@ use crate::group_sync::GroupSync;
 use crate::identity;
 use crate::lock::Locks;
 use crate::node::{Held, LetGo, Nodes, Place, Way};
+use crate::store::Found;
 use crate::transfers::Transfers;
 
 /// Most directories on the way to a node that has to be found by names.
@@ -110,6 +111,13 @@ impl Tree {
             }
             self.find_by_names(node, place)
         })
+    }
+
+    /// Where a node was found last before the server was started again.
+    pub(crate) fn restore_place(&self, node: Node, found: Found) {
+        if let Some((parent, name)) = found.place {
+            self.nodes.moved(node, &Place::Named(parent, name));
+        }
     }
 
     /// Keeps a node's descriptor for its next use.

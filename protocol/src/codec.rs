@@ -167,6 +167,15 @@ pub fn encode_frame<T: Serialize + ?Sized>(
     Ok(())
 }
 
+/// Appends what a control part would be, alone: for what is kept on disk in the same form.
+pub fn encode_control<T: Serialize + ?Sized>(out: &mut Vec<u8>, control: &T) -> Result<(), EncodeError> {
+    let start = out.len();
+    options().serialize_into(&mut *out, control).map_err(|_| {
+        out.truncate(start);
+        EncodeError
+    })
+}
+
 /// Puts another id into an encoded frame, so that a request can be encoded before it has a slot.
 /// Bytes that are shorter than a header stay as they are.
 pub fn set_id(frame: &mut [u8], id: RequestId) {

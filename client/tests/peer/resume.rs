@@ -103,17 +103,28 @@ fn answers_of_the_old_connection_count_for_nothing() {
 
 #[test]
 fn a_server_that_forgot_the_session_ends_it() {
-    for greeting in [Err(Refusal::NoSession), Ok(Welcome { epoch: BootEpoch(2), ..welcome() })] {
-        let (peer, vfs) = Peer::with_client();
-        let fh = with_open_file(&peer, &vfs, file(7, 10, 1));
-        let pending = write(&vfs, fh, 0, b"abc");
-        peer.call();
-        peer.greet_with(greeting);
-        peer.cut();
-        assert_eq!(pending.get(), Err(Errno::EIO));
-        assert_eq!(ask(|done| vfs.statfs(ME, 1, done)).get(), Err(Errno::EIO));
-        assert!(vfs.status().last_error.is_some());
-    }
+    let (peer, vfs) = Peer::with_client();
+    let fh = with_open_file(&peer, &vfs, file(7, 10, 1));
+    let pending = write(&vfs, fh, 0, b"abc");
+    peer.call();
+    peer.greet_with(Err(Refusal::NoSession));
+    peer.cut();
+    assert_eq!(pending.get(), Err(Errno::EIO));
+    assert_eq!(ask(|done| vfs.statfs(ME, 1, done)).get(), Err(Errno::EIO));
+    assert!(vfs.status().last_error.is_some());
+}
+
+#[test]
+fn a_server_that_was_started_again_and_kept_the_session_goes_on() {
+    let (peer, vfs) = Peer::with_client();
+    let fh = with_open_file(&peer, &vfs, file(7, 10, 1));
+    let pending = write(&vfs, fh, 0, b"abc");
+    peer.call();
+    peer.greet_with(Ok(Welcome { epoch: BootEpoch(2), ..welcome() }));
+    peer.cut();
+    let written = Written { size: 3, offset: 0, before: Change(1), attr: file(7, 10, 2) };
+    peer.call().reply(Reply::Written(written));
+    pending.get().unwrap();
 }
 
 #[test]

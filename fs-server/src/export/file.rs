@@ -43,6 +43,11 @@ impl Opening {
         no_atime: false,
     };
 
+    /// Opens again what was open before the server was started again.
+    pub(crate) const fn again(readable: bool, writable: bool, sync: WriteSync) -> Opening {
+        Opening { readable, writable, sync, ..Opening::READ }
+    }
+
     /// Understands Linux's `O_*`.
     ///
     /// Errors: `EINVAL` for no access mode.
@@ -125,6 +130,23 @@ impl Export {
             Patience::Disk => opening.flags().difference(OFlags::NONBLOCK),
         };
         rustix::fs::open(proc_path(node), flags, Mode::empty()).map_err(from_os)
+    }
+
+    /// Opens again what was open before the server was started again, or what was created with a mode that does not let
+    /// it be opened: whoever has a descriptor may use it whatever the mode says by now.
+    pub(crate) fn open_again(&self, node: BorrowedFd<'_>, opening: Opening) -> Result<OwnedFd, Errno> {
+        match self.open_node(node, opening, Patience::Cached) {
+            Err(Errno::EACCES) => {
+                let mode = self.attr(node)?.mode;
+                let path = proc_path(node);
+                let set = |mode| rustix::fs::chmod(&path, Mode::from_raw_mode(mode)).map_err(from_os);
+                set(mode | 0o600)?;
+                let opened = self.open_node(node, opening, Patience::Cached);
+                set(mode)?;
+                opened
+            }
+            opened => opened,
+        }
     }
 
     /// Creates a file that must not exist, and opens it; the thread's umask applies.

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a file handle that are kept: ext4 needs 8, xfs up to 16, btrfs 20, tmpfs 12.
 const HANDLE_BYTES_MAX: usize = 32;
@@ -55,6 +56,29 @@ impl FileHandle {
     /// What tells it from others, for mixing into a generation.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..(self.bytes_used as usize).min(HANDLE_BYTES_MAX)]
+    }
+}
+
+/// A handle as it is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredHandle {
+    kind: i32,
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
+}
+
+impl From<&FileHandle> for StoredHandle {
+    fn from(handle: &FileHandle) -> StoredHandle {
+        StoredHandle { kind: handle.kind, bytes: handle.bytes().to_vec() }
+    }
+}
+
+impl StoredHandle {
+    /// The handle, if it is as long as one may be.
+    pub(crate) fn handle(&self) -> Option<FileHandle> {
+        let mut bytes = [0; HANDLE_BYTES_MAX];
+        bytes.get_mut(..self.bytes.len())?.copy_from_slice(&self.bytes);
+        Some(FileHandle { bytes_used: self.bytes.len() as u32, kind: self.kind, bytes })
     }
 }
 

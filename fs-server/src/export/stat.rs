@@ -45,10 +45,17 @@ impl Export {
             id: self.fold(number, device, stat.stx_ino)?,
             generation: generation(btime, handle.as_ref()),
         };
-        Ok(attr(&stat, node, device, btime))
+        let mut attr = attr(&stat, node, device, btime);
+        attr.nlink = attr.nlink.saturating_sub(self.unnamed.names_of(node.id));
+        Ok(attr)
     }
 
-    fn meet_device(&self, number: DeviceNumber, fd: BorrowedFd<'_>, name: &CStr) -> Result<Device, Errno> {
+    pub(super) fn meet_device(
+        &self,
+        number: DeviceNumber,
+        fd: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<Device, Errno> {
         let opened;
         let on_device = if name.is_empty() {
             fd
@@ -99,6 +106,11 @@ pub(crate) fn kind(file_type: FileType) -> Option<FileKind> {
     }
 }
 
+/// The same where type bits may be missing, which means a regular file (mknod(2)).
+pub(crate) fn kind_of_mode(mode: u32) -> FileKind {
+    kind(FileType::from_raw_mode(mode)).unwrap_or(FileKind::File)
+}
+
 fn attr(stat: &Statx, node: Node, device: Device, btime: Option<Time>) -> Attr {
     let mode = u32::from(stat.stx_mode);
     let kind = kind(FileType::from_raw_mode(mode)).unwrap_or(FileKind::File);
@@ -127,11 +139,11 @@ fn attr(stat: &Statx, node: Node, device: Device, btime: Option<Time>) -> Attr {
     }
 }
 
-fn device_number(stat: &Statx) -> DeviceNumber {
+pub(super) fn device_number(stat: &Statx) -> DeviceNumber {
     (stat.stx_dev_major, stat.stx_dev_minor)
 }
 
-fn time(stamp: StatxTimestamp) -> Time {
+pub(super) fn time(stamp: StatxTimestamp) -> Time {
     Time { secs: stamp.tv_sec, nanos: stamp.tv_nsec }
 }
 

@@ -1,7 +1,7 @@
 //! Extended attributes, of the namespaces that a client may see.
 
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::limits::{XATTR_NAME_BYTES_MAX, XATTR_NAMES_BYTES_MAX, XATTR_VALUE_BYTES_MAX};
@@ -65,6 +65,16 @@ impl Export {
     pub(crate) fn xattr(&self, node: BorrowedFd<'_>, name: &XattrName) -> Result<Vec<u8>, Errno> {
         let path = proc_path(node);
         sized(XATTR_VALUE_BYTES_MAX, |room| rustix::fs::getxattr(&path, &name.0, room))
+    }
+
+    /// Whether a node has an attribute of this name.
+    pub(crate) fn has_xattr(&self, node: impl AsFd, name: &[u8]) -> Result<bool, Errno> {
+        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+        match rustix::fs::getxattr(proc_path(node.as_fd()), &name, &mut [0_u8; 0]) {
+            Ok(_) => Ok(true),
+            Err(rustix::io::Errno::NODATA) => Ok(false),
+            Err(error) => Err(from_os(error)),
+        }
     }
 
     /// Sets an attribute.

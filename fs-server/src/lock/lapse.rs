@@ -56,6 +56,19 @@ impl LockTable {
         all.collect()
     }
 
+    /// Takes all locks of a node from a session.
+    pub(crate) fn take(&mut self, session: SessionId, node: NodeId) {
+        let mut count = self.count(session);
+        for style in [LockStyle::Posix, LockStyle::Flock] {
+            let Some(ranges) = self.files.get_mut(&(node, style)) else { continue };
+            count -= ranges.remove_session(session);
+            if ranges.is_empty() {
+                self.files.remove(&(node, style));
+            }
+        }
+        self.set_count(session, count);
+    }
+
     pub(super) fn has_lapsed(&self, session: SessionId) -> bool {
         self.lapsed.contains_key(&session)
     }
@@ -80,15 +93,10 @@ impl LockTable {
         }
         log::info!("session {}: others have got its locks of node {}", session.0, node.0);
         lapsed.lost.insert(node);
-        let mut count = self.count(session);
-        for style in [LockStyle::Posix, LockStyle::Flock] {
-            let Some(ranges) = self.files.get_mut(&(node, style)) else { continue };
-            count -= ranges.remove_session(session);
-            if ranges.is_empty() {
-                self.files.remove(&(node, style));
-            }
+        self.take(session, node);
+        if let Some(journal) = &self.journal {
+            journal.fenced(session, node);
         }
-        self.set_count(session, count);
         true
     }
 }

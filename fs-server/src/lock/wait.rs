@@ -1,13 +1,14 @@
 //! The lock table as threads use it, and what is to be told to those who wait.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use nearfs_protocol::attr::{Lock, LockStyle};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{NodeId, SessionId};
 use parking_lot::Mutex;
 
-use super::{Decided, Denied, Fence, LockTable, Owner, WaitId};
+use super::{Decided, Denied, Fence, Journal, LockTable, Owner, WaitId};
 
 /// The locks of an export, shared by all its sessions.
 #[derive(Default)]
@@ -47,6 +48,18 @@ pub(crate) enum Outcome {
 }
 
 impl Locks {
+    /// Has somebody told of all that is set from here on, see [`Journal`].
+    pub(crate) fn set_journal(&self, journal: Arc<dyn Journal>) {
+        self.0.lock().table.set_journal(journal);
+    }
+
+    /// Takes up the locks that a session held before the server was started again; no two sessions held what conflicts.
+    /// Whether all could be.
+    pub(crate) fn restore(&self, session: SessionId, held: &[(NodeId, Lock)]) -> bool {
+        let table = &mut self.0.lock().table;
+        held.iter().all(|(node, lock)| table.set(*node, session, lock).is_ok())
+    }
+
     /// Sets a lock, or gives it back; waits for it if `wait` is given.
     ///
     /// Errors: `EAGAIN` for a conflict, `EDEADLK`, `ENOLCK` for too many locks.

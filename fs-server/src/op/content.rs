@@ -4,9 +4,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use nearfs_protocol::attr::LockStyle;
+use nearfs_protocol::attr::{Attr, LockStyle};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::Fh;
+use nearfs_protocol::id::{Fh, RequestId};
 use nearfs_protocol::limits::PAYLOAD_BYTES_MAX;
 use nearfs_protocol::message::{Reply, SeekTarget, WriteAt, WriteSync, Written};
 
@@ -64,7 +64,14 @@ impl SessionFiles {
         }
     }
 
-    pub(crate) fn write(&self, fh: Fh, at: WriteAt, sync: WriteSync, bytes: &[u8], pace: Pace) -> Outcome {
+    pub(crate) fn write(
+        &self,
+        id: RequestId,
+        fh: Fh,
+        (at, sync): (WriteAt, WriteSync),
+        bytes: &[u8],
+        pace: Pace,
+    ) -> Outcome {
         let file = self.files.get(fh)?;
         if !file.writable {
             return Err(Errno::EBADF.into());
@@ -78,12 +85,15 @@ impl SessionFiles {
         }
         let export = &self.tree.export;
         let _changing = self.changing(file.node, pace)?;
-        let before = export.attr(&*file)?.change;
+        let Attr { change: before, size: end, .. } = export.attr(&*file)?;
         let (offset, size) = match at {
             WriteAt::Offset(offset) => {
                 (offset, file.written(sync, export.write(&*file, bytes, offset, sync))?)
             }
-            WriteAt::End => file.written(sync, export.append(&*file, bytes, sync))?,
+            WriteAt::End => {
+                self.intend_append(id, fh, end, bytes.len() as u64);
+                file.written(sync, export.append(&*file, bytes, sync))?
+            }
         };
         let attr = export.attr(&*file)?;
         self.tree.disk().wrote(began);

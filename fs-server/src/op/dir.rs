@@ -91,7 +91,7 @@ impl SessionFiles {
                 let Ok(name) = Name::new(listed.name.to_bytes()) else { return Ok(()) };
                 let attr = piece.with_attrs.then(|| export.attr_of(directory, listed.name).ok()).flatten();
                 if let Some(attr) = &attr {
-                    self.count(attr, named(node, &name));
+                    self.count(attr, &named(node, &name));
                 }
                 let ino = match &attr {
                     Some(attr) => attr.node.id.0,

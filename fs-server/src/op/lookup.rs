@@ -11,7 +11,6 @@ use nearfs_protocol::message::{AlsoOpen, Reply};
 use nearfs_protocol::name::Name;
 
 use super::Outcome;
-use super::open::Opened;
 use crate::export::{Opening, c_name};
 use crate::session_files::{At, SessionFiles};
 use crate::tree::named;
@@ -30,7 +29,7 @@ impl SessionFiles {
             && let Ok((fd, attr)) = self.open_by_name((directory.as_fd(), name), attr.node, Opening::READ)
             && let Ok(slot) = self.slot()
         {
-            let opened = Opened::new(fd, attr, Opening::READ, slot);
+            let opened = self.opened(fd, attr, Opening::READ, slot);
             return self.answer_opened(opened, content_bytes_max, |attr, fh, whole| Reply::Entry {
                 attr,
                 fh: Some(fh),
@@ -45,7 +44,7 @@ impl SessionFiles {
     pub(crate) fn meet(&self, directory: &At, parent: Node, name: &Name) -> Result<Attr, Errno> {
         let fd = self.tree.export.open_path(directory, &c_name(name)?)?;
         let attr = self.tree.export.attr(&fd)?;
-        self.count(&attr, named(parent, name));
+        self.count(&attr, &named(parent, name));
         self.tree.hold(attr.node, fd);
         Ok(attr)
     }
@@ -55,7 +54,10 @@ impl SessionFiles {
             return Err(Errno::EINVAL.into());
         }
         for &(node, lookups) in nodes.iter().filter(|(node, _)| *node != self.root) {
-            self.known.forget(node, lookups, || self.tree.nodes.forget(node));
+            self.known.forget(node, lookups, || {
+                self.tree.nodes.forget(node);
+                self.note_forgotten(node);
+            });
         }
         Ok(Reply::Done.into())
     }

@@ -52,7 +52,7 @@ impl SessionFiles {
         let changing = self.changing_name((new_parent, new_name), &directory)?;
         self.tree.export.link(at.as_fd(), &directory, &c_name(new_name)?)?;
         let attr = self.tree.export.attr(&at)?;
-        self.count(&attr, named(new_parent, new_name));
+        self.count(&attr, &named(new_parent, new_name));
         Ok(Reply::Made { attr, parent: changing.done(1)? }.into())
     }
 

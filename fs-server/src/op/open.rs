@@ -30,14 +30,8 @@ const EXECUTE: u8 = libc::X_OK as u8;
 
 /// A file that was opened, before it has a number.
 pub(crate) struct Opened {
-    file: OpenFile,
+    file: Arc<OpenFile>,
     attr: Attr,
-}
-
-impl Opened {
-    pub(crate) fn new(fd: OwnedFd, attr: Attr, opening: Opening, slot: Slot) -> Opened {
-        Opened { file: OpenFile::new(fd, attr.node, opening, slot), attr }
-    }
 }
 
 impl SessionFiles {
@@ -75,7 +69,7 @@ impl SessionFiles {
             let (opened, created) = match self.tree.export.create(&directory, &c_name, mode, opening) {
                 Ok(fd) => {
                     let attr = self.tree.export.attr(&fd)?;
-                    (Opened::new(fd, attr, opening, slot), true)
+                    (self.opened(fd, attr, opening, slot), true)
                 }
                 Err(Errno::EEXIST) if flags & libc::O_EXCL as u32 == 0 => {
                     match self.open_existing((directory.as_fd(), &c_name), &place, opening, pace) {
@@ -87,8 +81,8 @@ impl SessionFiles {
             };
             let parent = changing.done(u64::from(created))?;
             let Opened { file, attr } = opened;
-            self.count(&attr, place);
-            let fh = self.files.insert(Arc::new(file));
+            self.count(&attr, &place);
+            let fh = self.files.insert(file);
             return Ok(Reply::Created { fh, attr, created, parent }.into());
         }
         Err(Errno::EAGAIN.into())
@@ -125,8 +119,8 @@ impl SessionFiles {
         let linkable = flags & libc::O_EXCL as u32 == 0;
         let fd = self.tree.export.create_unnamed(directory.as_fd(), mode, opening, linkable)?;
         let attr = self.tree.export.attr(&fd)?;
-        self.count(&attr, Place::Nameless);
-        self.answer_opened(Opened::new(fd, attr, opening, slot), 0, created_reply)
+        self.count(&attr, &Place::Nameless);
+        self.answer_opened(self.opened(fd, attr, opening, slot), 0, created_reply)
     }
 
     pub(crate) fn release(&self, files: &[ReleasedFile]) -> Outcome {
@@ -134,7 +128,9 @@ impl SessionFiles {
             return Err(Errno::EINVAL.into());
         }
         for released in files {
-            let Some(file) = self.files.remove(released.fh) else { continue };
+            let file = self.files.remove(released.fh);
+            self.note_closed(released.fh);
+            let Some(file) = file else { continue };
             self.transfers.released(&self.tree.transfers, released.fh);
             if let Some(owner) = released.flock_owner {
                 let owner = Owner { session: self.session, owner };
@@ -147,6 +143,17 @@ impl SessionFiles {
         Ok(Reply::Done.into())
     }
 
+    /// A file that was opened just now.
+    pub(crate) fn opened(&self, fd: OwnedFd, attr: Attr, opening: Opening, slot: Slot) -> Opened {
+        let file = OpenFile::new(fd, attr.node, opening, slot, &self.tree.export.unnamed);
+        Opened { file: Arc::new(file), attr }
+    }
+
+    /// Numbers a file that was opened.
+    pub(crate) fn number(&self, opened: Opened) -> Fh {
+        self.files.insert(opened.file)
+    }
+
     /// Numbers an open file and answers with it; with its whole content if that is small enough.
     pub(crate) fn answer_opened(
         self: &Arc<Self>,
@@ -155,7 +162,6 @@ impl SessionFiles {
         reply: fn(Attr, Fh, bool) -> Reply,
     ) -> Outcome {
         let Opened { file, attr } = opened;
-        let file = Arc::new(file);
         let wanted = file.readable && attr.size <= u64::from(content_bytes_max).min(INLINE_BYTES_MAX as u64);
         let fh = self.files.insert(file.clone());
         if !wanted || content_bytes_max == 0 {
@@ -214,12 +220,12 @@ impl SessionFiles {
             },
         };
         if !opening.truncate {
-            return Ok(Opened::new(fd, attr, opening, slot));
+            return Ok(self.opened(fd, attr, opening, slot));
         }
         let reached = if opening.writable { Reached::Open(fd.as_fd()) } else { Reached::Path(fd.as_fd()) };
         self.tree.export.set_attr(reached, &SetAttr { size: Some(0), ..SetAttr::default() })?;
         let attr = self.tree.export.attr(&fd)?;
-        Ok(Opened::new(fd, attr, opening, slot))
+        Ok(self.opened(fd, attr, opening, slot))
     }
 
     /// Opens by parent and name, which is the quickest way; `None` if the node is not there any more or cannot be

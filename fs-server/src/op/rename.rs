@@ -50,9 +50,12 @@ impl SessionFiles {
     }
 
     /// Remembers under which name a node is found, whichever session knows it. If that fails it is found the longer way.
-    fn note_place(&self, directory: &At, parent: Node, name: &Name) -> Option<Attr> {
+    pub(super) fn note_place(&self, directory: &At, parent: Node, name: &Name) -> Option<Attr> {
         let attr = c_name(name).and_then(|c_name| self.tree.export.attr_of(directory, &c_name)).ok()?;
-        self.tree.nodes.moved(attr.node, named(parent, name));
+        let place = named(parent, name);
+        if let Some(kind) = self.tree.nodes.moved(attr.node, &place) {
+            self.note_moved(attr.node, kind, &place);
+        }
         Some(attr)
     }
 }

@@ -100,7 +100,7 @@ impl SessionFiles {
         };
         let attr = export.attr(&fd)?;
         only_regular(attr.kind)?;
-        let file = OpenFile::new(fd, attr.node, Opening::READ, slot);
+        let file = OpenFile::new(fd, attr.node, Opening::READ, slot, &export.unnamed);
         if attr.size > u64::from(content_bytes_max) {
             return Ok(fetched(attr, None));
         }

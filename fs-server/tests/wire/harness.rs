@@ -59,6 +59,7 @@ impl Served {
         let tree = Tree::open(directory.path(), identity, false, descriptors).unwrap();
         let config = Config {
             tree: Arc::new(tree),
+            store: None,
             insecure: true,
             sessions_max,
             connections_max: 4096,

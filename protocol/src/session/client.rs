@@ -76,9 +76,6 @@ pub enum Ending {
     /// The server would not have it.
     #[error("{0}")]
     Refused(Refusal),
-    /// The server was started again and knows nothing of what it granted.
-    #[error("the server was started again and has lost the session")]
-    ServerRestarted,
 }
 
 /// What the server granted with the first welcome.
@@ -114,9 +111,6 @@ pub struct Welcomed<'a, C> {
 /// unless [`ClientSession::phase`] says that it is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unwelcome {
-    /// The server was started again; the session is over.
-    #[error("the server was started again and has lost the session")]
-    ServerRestarted,
     /// The session was lost, or went on, while this connection was made.
     #[error("the connection comes too late for its session")]
     TooLate,
@@ -228,9 +222,11 @@ impl<C> ClientSession<C> {
                 return Err(Unwelcome::TooLate);
             }
         };
-        if self.granted.as_ref().is_some_and(|granted| granted.epoch != welcome.epoch) {
-            self.over(Ending::ServerRestarted);
-            return Err(Unwelcome::ServerRestarted);
+        // A server that was started again and welcomes a resume has kept the session. One that is joined has not been
+        // resumed yet.
+        let restarted = self.granted.as_ref().is_some_and(|granted| granted.epoch != welcome.epoch);
+        if restarted && !resumes {
+            return Err(Unwelcome::TooLate);
         }
         self.granted = Some(Granted {
             session: welcome.session,

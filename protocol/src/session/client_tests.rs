@@ -229,16 +229,34 @@ fn attempts_to_reconnect_are_spaced() {
 }
 
 #[test]
-fn another_epoch_ends_the_session() {
+fn a_server_that_was_started_again_may_have_kept_the_session() {
     let (mut session, connection, now) = live();
     let a = session.submit(now, Terms::default(), "a").unwrap();
     let b = session.submit(now, Terms::default(), "b").unwrap();
     session.cancel(a);
+    let join = session.hello();
+    let restarted = Welcome { epoch: BootEpoch(4), ..welcome() };
+    assert_eq!(session.welcomed(&join, &restarted, now).unwrap_err(), Unwelcome::TooLate, "resume it first");
+    session.lost(connection, now);
+    let hello = session.hello();
+    let welcomed = session.welcomed(&hello, &restarted, now).unwrap();
+    assert_eq!(welcomed.send_again, [(a, None), (b, Some(&"b"))]);
+    let connection = welcomed.connection;
+    assert_eq!(session.answered(connection, b, now), Ok(Answered::Call("b")));
+    assert!(session.may_join());
+    let join = session.hello();
+    assert_eq!(session.welcomed(&join, &welcome(), now).unwrap_err(), Unwelcome::TooLate);
+    session.welcomed(&join, &restarted, now).unwrap();
+}
+
+#[test]
+fn a_server_that_does_not_know_the_session_ends_it() {
+    let (mut session, connection, now) = live();
+    let b = session.submit(now, Terms::default(), "b").unwrap();
     session.lost(connection, now);
     assert_eq!(session.end(), [""; 0], "it may still be resumed");
     let hello = session.hello();
-    let restarted = Welcome { epoch: BootEpoch(4), ..welcome() };
-    assert_eq!(session.welcomed(&hello, &restarted, now).unwrap_err(), Unwelcome::ServerRestarted);
+    session.refused(&hello, Refusal::NoSession, now);
     assert_eq!(session.submit(now, Terms::default(), "c"), Err((Full::NoSession, "c")));
     assert_eq!(session.end(), ["b"]);
     assert_eq!(session.answered(connection, b, now), Ok(Answered::Late));

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 pub use super::ConnectionId;
 use super::in_flight::earlier;
 use super::link::{Link, Wakefulness};
-pub use super::slot::{Incoming, fingerprint};
-use super::slot::{Slot, State, remembered};
+pub use super::slot::{Incoming, fingerprint, remembered};
+use super::slot::{Slot, State};
 use crate::errno::Errno;
 use crate::greeting::{GrantedLimits, Hello, Refusal, SessionWish};
 use crate::id::{RequestId, SessionId, SessionToken};
@@ -54,6 +54,17 @@ pub enum Phase {
     },
     /// Nothing of it is left.
     Over,
+}
+
+/// A mutation that was answered before the server was started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Which.
+    pub id: RequestId,
+    /// [`fingerprint`] of its control part.
+    pub fingerprint: u64,
+    /// What was answered, without content.
+    pub answer: Answer,
 }
 
 /// A connection that carries the session.
@@ -152,6 +163,29 @@ impl ServerSession {
             pushes: 0,
             wakefulness: Wakefulness::default(),
         }
+    }
+
+    /// A session of before the server was started again: it has no connection, and what each of its slots
+    /// remembers. It can be resumed as if its last connection had been lost at `since`, which may be ahead.
+    /// Slots beyond what `limits` grant are passed over.
+    pub fn restored(
+        id: SessionId,
+        token: SessionToken,
+        limits: GrantedLimits,
+        remembered: impl IntoIterator<Item = Remembered>,
+        since: Instant,
+    ) -> ServerSession {
+        let mut session = ServerSession::new(id, token, limits);
+        session.phase = Phase::Lease { since };
+        // One that has had connections is not begun again.
+        session.connections = 1;
+        for Remembered { id, fingerprint, answer } in remembered {
+            if let Ok(slot) = session.slot(id) {
+                let request = Incoming { mutation: Some(fingerprint), payload_bytes: 0 };
+                slot.take(id, ConnectionId(0), request, State::Done(Some(answer)));
+            }
+        }
+        session
     }
 
     /// Which session it is.

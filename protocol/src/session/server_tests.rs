@@ -276,3 +276,31 @@ fn a_fingerprint_sees_every_byte() {
         assert_ne!(fingerprint(&control), fingerprint(&control[..at]), "length {at}");
     }
 }
+
+#[test]
+fn a_session_of_before_a_restart_is_resumed_with_its_answers() {
+    let now = Instant::now();
+    let answered = |id, answer| Remembered { id, fingerprint: 1, answer };
+    let remembered =
+        [answered(id(0, 7), DONE), answered(id(2, 3), Err(Errno::EEXIST)), answered(id(9, 1), DONE)];
+    let mut session = ServerSession::restored(ID, TOKEN, limits(), remembered, now);
+    let begin = SessionWish::New { export: vec![], path: vec![] };
+    assert_eq!(session.attach(&begin, now), Err(Refusal::Malformed));
+    assert_eq!(join(&mut session, now), Err(Refusal::NoSession));
+    let connection = resume(&mut session, now);
+    assert_eq!(session.call(connection, id(0, 7), MKDIR, now), Ok(Admission::Answer(DONE)));
+    assert_eq!(session.call(connection, id(0, 6), MKDIR, now), Ok(Admission::Drop));
+    assert_eq!(session.call(connection, id(2, 3), MKDIR, now), Ok(Admission::Answer(Err(Errno::EEXIST))));
+    assert_eq!(session.call(connection, id(1, 5), MKDIR, now), Ok(Admission::Run), "it was not known yet");
+    assert_eq!(session.call(connection, id(2, 4), MKDIR, now), Ok(Admission::Run));
+}
+
+#[test]
+fn a_restored_session_that_nobody_resumes_ends_as_any_other() {
+    let now = Instant::now();
+    let since = now + Duration::from_secs(5);
+    let mut session = ServerSession::restored(ID, TOKEN, limits(), [], since);
+    assert_eq!(session.handle_timeout(now + LEASE), [], "its clients may take a while to notice the restart");
+    assert_eq!(session.handle_timeout(since + LEASE), [Event::LeaseEnded]);
+    assert_eq!(session.phase(), Phase::Courtesy { since });
+}

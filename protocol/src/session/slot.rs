@@ -72,7 +72,7 @@ pub fn fingerprint(control: &[u8]) -> u64 {
 
 /// The answer of a mutation as it is remembered: small, without the file content that may have come with it.
 /// The client reads what it misses.
-pub(super) fn remembered(answer: &Answer) -> Answer {
+pub fn remembered(answer: &Answer) -> Answer {
     match answer {
         Ok(Reply::Entry { attr, fh, .. }) => Ok(Reply::Entry { attr: *attr, fh: *fh, whole: false }),
         Ok(Reply::Opened { fh, attr, created, .. }) => {

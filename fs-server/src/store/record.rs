@@ -1,0 +1,143 @@
+//! What is noted of a session as it goes, and what comes of it all.
+
+use std::collections::{BTreeMap, HashMap};
+
+use nearfs_protocol::attr::{FileKind, Lock};
+use nearfs_protocol::greeting::GrantedLimits;
+use nearfs_protocol::id::{Fh, Node, NodeId, RequestId, SessionId, SessionToken};
+use nearfs_protocol::message::WriteSync;
+use nearfs_protocol::name::Name;
+use serde::{Deserialize, Serialize};
+
+use crate::export::StoredHandle;
+use crate::lock::LockTable;
+
+/// Something that happened in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Record {
+    /// It began. Comes first, and only once.
+    Begun(Begun),
+    /// A node was looked up, or has another name.
+    Known { node: Node, found: Found },
+    /// A node was moved by this session, which need not know it.
+    Moved { node: Node, found: Found },
+    /// All lookups of a node were given back.
+    Forgotten(Node),
+    /// A file was opened.
+    Opened { fh: Fh, file: Opened },
+    /// It was closed.
+    Closed(Fh),
+    /// A lock was set or given back.
+    Locked(NodeId, Lock),
+    /// Others have got the locks that it held of a node: its files of that are shut.
+    Fenced(NodeId),
+    /// Numbers of open files up to this one were given out.
+    Numbered(Fh),
+}
+
+/// What a session is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    pub(crate) session: SessionId,
+    pub(crate) token: SessionToken,
+    pub(crate) limits: GrantedLimits,
+    /// What its client calls itself.
+    pub(crate) client: String,
+    /// The user who was admitted.
+    pub(crate) uid: Option<u32>,
+    pub(crate) is_shell: bool,
+    /// As others read it who are told that it is in their way.
+    pub(crate) shown: String,
+    /// From the export's root to the session's.
+    pub(crate) path: Vec<Name>,
+    pub(crate) root: Node,
+}
+
+/// How a node is found again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) kind: FileKind,
+    /// In which directory, under which name; `None` if it has no name.
+    pub(crate) place: Option<(Node, Name)>,
+    /// Of several sessions' places the one with the highest number is the newest.
+    pub(crate) order: u64,
+}
+
+/// How an open file is opened again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    pub(crate) node: Node,
+    /// The request that opened it. If its answer was not kept, nobody knows of the file.
+    pub(crate) request: RequestId,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    pub(crate) sync: WriteSync,
+    pub(crate) handle: Option<StoredHandle>,
+    /// Whether nothing may be done through it any more.
+    pub(crate) is_shut: bool,
+}
+
+/// A session as its records leave it.
+#[derive(Default)]
+pub(crate) struct Image {
+    pub(crate) begun: Option<Begun>,
+    pub(crate) nodes: HashMap<Node, Found>,
+    /// Where nodes are that the session does not know but has moved.
+    pub(crate) moved: HashMap<Node, Found>,
+    pub(crate) files: BTreeMap<Fh, Opened>,
+    pub(crate) last_fh: Fh,
+    locks: LockTable,
+}
+
+impl Image {
+    /// Applies the next record. `None` if it cannot follow those before it.
+    pub(crate) fn apply(&mut self, record: Record) -> Option<()> {
+        match (record, &self.begun) {
+            (Record::Begun(begun), None) => self.begun = Some(begun),
+            (Record::Begun(_), Some(_)) | (_, None) => return None,
+            (Record::Known { node, found }, Some(_)) => {
+                self.nodes.insert(node, found);
+            }
+            (Record::Moved { node, found }, Some(_)) => match self.nodes.get_mut(&node) {
+                Some(present) => *present = found,
+                None => drop(self.moved.insert(node, found)),
+            },
+            (Record::Forgotten(node), Some(_)) => {
+                self.nodes.remove(&node);
+            }
+            (Record::Opened { fh, file }, Some(_)) => {
+                self.files.insert(fh, file);
+                self.last_fh = self.last_fh.max(fh);
+            }
+            (Record::Closed(fh), Some(_)) => {
+                self.files.remove(&fh);
+            }
+            (Record::Locked(node, lock), Some(begun)) => {
+                self.locks.set(node, begun.session, &lock).ok()?;
+            }
+            (Record::Fenced(node), Some(begun)) => {
+                self.locks.take(begun.session, node);
+                let of_node = self.files.values_mut().filter(|file| file.node.id == node);
+                of_node.for_each(|file| file.is_shut = true);
+            }
+            (Record::Numbered(fh), Some(_)) => self.last_fh = self.last_fh.max(fh),
+        }
+        Some(())
+    }
+
+    /// The locks that it holds.
+    pub(crate) fn locks(&self) -> Vec<(NodeId, Lock)> {
+        self.begun.as_ref().map_or_else(Vec::new, |begun| self.locks.of_session(begun.session))
+    }
+
+    /// The fewest records that lead here.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
+        let begun = self.begun.clone().map(Record::Begun);
+        let nodes = self.nodes.iter().map(|(&node, found)| Record::Known { node, found: found.clone() });
+        let moved = self.moved.iter().map(|(&node, found)| Record::Moved { node, found: found.clone() });
+        let files = self.files.iter().map(|(&fh, file)| Record::Opened { fh, file: file.clone() });
+        let locks = self.locks().into_iter().map(|(node, lock)| Record::Locked(node, lock));
+        let numbered = begun.is_some().then_some(Record::Numbered(self.last_fh));
+        begun.into_iter().chain(nodes).chain(moved).chain(files).chain(locks).chain(numbered)
+    }
+}

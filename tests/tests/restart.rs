@@ -1,0 +1,313 @@
+//! A server that is killed and started again with the same state directory goes on as if nothing had happened.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The allowance for tests does not reach their shared functions.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nearfs_tests::harness::{Companion, Mount, World, can_mount, holds_within, program, watchdog};
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+
+/// Longest time for a test.
+const TEST_TIME_MAX: Duration = Duration::from_secs(120);
+/// Longest time until a program goes on when the server is back.
+const BACK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A server that can be killed and started again, always at the same address with the same state.
+struct Phoenix {
+    world: World,
+    address: String,
+    options: Vec<String>,
+    present: Mutex<Option<Companion>>,
+}
+
+impl Phoenix {
+    /// None if there can be no mounts here.
+    fn rise() -> Option<Phoenix> {
+        Phoenix::with(&[])
+    }
+
+    fn with(options: &[&str]) -> Option<Phoenix> {
+        if !can_mount() {
+            return None;
+        }
+        let world = World::new();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let state = world.directory("state");
+        let mut options: Vec<String> = options.iter().map(|&option| option.into()).collect();
+        options.extend(["--state-dir".into(), state.to_str().unwrap().into()]);
+        let phoenix = Phoenix { world, address, options, present: Mutex::new(None) };
+        phoenix.start();
+        Some(phoenix)
+    }
+
+    fn start(&self) {
+        let mut command = Command::new(program());
+        command.args(["serve", "--listen", &self.address]).args(&self.options).arg(self.world.export());
+        let server = Companion::start(&mut command);
+        assert!(server.line().starts_with("listening on "));
+        *self.present.lock() = Some(server);
+    }
+
+    /// Ends the server by a signal and waits until it is gone.
+    fn end(&self, signal: i32) {
+        let server = self.present.lock().take().unwrap();
+        server.signal(signal);
+        let stat = format!("/proc/{}/stat", server.pid());
+        // A zombie is gone as well.
+        let is_gone = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        assert!(holds_within(BACK_TIME_MAX, is_gone), "the server does not end");
+    }
+
+    fn kill(&self) {
+        self.end(libc::SIGKILL);
+    }
+
+    fn restart(&self) {
+        self.kill();
+        self.start();
+    }
+
+    fn mount(&self, name: &str) -> Mount {
+        self.world.mount_through(&self.address, name, "")
+    }
+
+    fn hidden(&self) -> PathBuf {
+        self.world.export().parent().unwrap().join("state/open")
+    }
+
+    /// Runs `work` while the server is killed again and again.
+    fn storm(&self, work: impl FnOnce() + Send) -> u32 {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let killer = scope.spawn(|| {
+                let mut kills = 0;
+                while !over.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(60 + kills % 7 * 23));
+                    self.restart();
+                    kills += 1;
+                }
+                kills as u32
+            });
+            let worked = scope.spawn(work).join();
+            over.store(true, Ordering::Relaxed);
+            let kills = killer.join().unwrap();
+            worked.unwrap();
+            kills
+        })
+    }
+}
+
+fn text(mut file: &File) -> String {
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn open_files_survive_a_killed_server() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    let mut log = OpenOptions::new().create(true).append(true).open(mount.join("log")).unwrap();
+    fs::write(mount.join("deleted"), "still here").unwrap();
+    let deleted = File::open(mount.join("deleted")).unwrap();
+    fs::remove_file(mount.join("deleted")).unwrap();
+    fs::write(mount.join("replaced"), "the old one").unwrap();
+    let replaced = File::open(mount.join("replaced")).unwrap();
+    fs::write(mount.join("new"), "the new one").unwrap();
+    fs::rename(mount.join("new"), mount.join("replaced")).unwrap();
+    // What is open keeps its rights whatever the mode says.
+    let mode = OpenOptions::new().create_new(true).write(true).mode(0o400).open(mount.join("read-only"));
+    let mut read_only = mode.unwrap();
+    let mut expected = String::new();
+    for round in 0..3 {
+        let record = format!("round {round}\n");
+        server.restart();
+        let begun = Instant::now();
+        log.write_all(record.as_bytes()).unwrap();
+        assert!(begun.elapsed() < BACK_TIME_MAX, "{:?}", begun.elapsed());
+        read_only.write_all(record.as_bytes()).unwrap();
+        expected.push_str(&record);
+    }
+    log.sync_all().unwrap();
+    assert_eq!(fs::read_to_string(server.world.export().join("log")).unwrap(), expected);
+    assert_eq!(fs::read_to_string(server.world.export().join("read-only")).unwrap(), expected);
+    assert_eq!(deleted.metadata().unwrap().nlink(), 0);
+    assert_eq!(text(&deleted), "still here");
+    assert_eq!(text(&replaced), "the old one");
+    assert_eq!(fs::read_dir(server.hidden()).unwrap().count(), 2);
+    drop((deleted, replaced));
+    assert!(holds_within(BACK_TIME_MAX, || fs::read_dir(server.hidden()).unwrap().count() == 0));
+}
+
+#[test]
+fn the_current_directory_survives_a_killed_server() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    fs::create_dir_all(mount.join("a/b/c")).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "echo in; read go; echo new > file && cat file && cat ../x; exec /bin/pwd -P"]);
+    let shell = Companion::start(shell.current_dir(mount.join("a/b/c")));
+    assert_eq!(shell.line(), "in");
+    fs::rename(mount.join("a"), mount.join("moved")).unwrap();
+    fs::write(mount.join("moved/b/x"), "beside\n").unwrap();
+    server.restart();
+    shell.say("go");
+    assert_eq!((shell.line().as_str(), shell.line().as_str()), ("new", "beside"));
+    assert_eq!(Path::new(&shell.line()), mount.join("moved/b/c"));
+}
+
+#[test]
+fn locks_survive_a_killed_server_and_nobody_steals_them() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let (holder, thief) = (server.mount("holder"), server.mount("thief"));
+    fs::write(holder.join("f"), vec![0; 100]).unwrap();
+    fs::write(holder.join("g"), "").unwrap();
+    let range = File::options().read(true).write(true).open(holder.join("f")).unwrap();
+    let whole = File::open(holder.join("g")).unwrap();
+    rustix::fs::fcntl_lock(&range, FlockOperation::NonBlockingLockExclusive).unwrap();
+    rustix::fs::flock(&whole, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let over = AtomicBool::new(false);
+    let attempts = thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            let mut attempts = 0;
+            while !over.load(Ordering::Relaxed) {
+                let range = File::options().read(true).write(true).open(thief.join("f")).unwrap();
+                let whole = File::open(thief.join("g")).unwrap();
+                let stolen = rustix::fs::flock(&whole, FlockOperation::NonBlockingLockExclusive).is_ok()
+                    || rustix::fs::fcntl_lock(&range, FlockOperation::NonBlockingLockExclusive).is_ok();
+                assert!(!stolen, "a lock was stolen after {attempts} attempts");
+                attempts += 1;
+            }
+            attempts
+        });
+        for _ in 0..5 {
+            thread::sleep(Duration::from_millis(100));
+            server.restart();
+            range.write_all_at(b"mine", 0).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+        attack.join().unwrap()
+    });
+    assert!(attempts > 5, "{attempts}");
+    drop((range, whole));
+    let whole = File::open(thief.join("g")).unwrap();
+    let is_free = || rustix::fs::flock(&whole, FlockOperation::NonBlockingLockExclusive).is_ok();
+    assert!(holds_within(BACK_TIME_MAX, is_free), "a lock that was given back is free");
+}
+
+#[test]
+fn each_change_happens_once_while_the_server_is_killed() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    fs::write(mount.join("target"), "").unwrap();
+    let kills = server.storm(|| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut log = OpenOptions::new().create(true).append(true).open(mount.join("log")).unwrap();
+                (1..=2000).for_each(|number| writeln!(log, "{number}").unwrap());
+            });
+            scope.spawn(|| {
+                for number in 0..500 {
+                    let (made, moved) = (mount.join(format!("d{number}")), mount.join(format!("m{number}")));
+                    fs::create_dir(&made).expect("mkdir");
+                    fs::rename(&made, &moved).expect("rename");
+                    fs::remove_dir(&moved).expect("rmdir");
+                }
+            });
+            scope.spawn(|| {
+                for number in 0..500 {
+                    let (path, link) = (mount.join(format!("f{number}")), mount.join(format!("l{number}")));
+                    let mut file = File::create_new(&path).expect("create");
+                    file.write_all(b"x").expect("write");
+                    fs::hard_link(&path, &link).expect("link");
+                    fs::remove_file(&path).expect("unlink");
+                    std::os::unix::fs::symlink("x", &path).expect("symlink");
+                }
+            });
+        });
+    });
+    assert!(kills >= 5, "{kills}");
+    let lines: String = (1..=2000).map(|number| format!("{number}\n")).collect();
+    let export = server.world.export();
+    assert!(fs::read_to_string(export.join("log")).unwrap() == lines, "each record once and in order");
+    let count = |first: char| {
+        let entries = fs::read_dir(&export).unwrap().map(Result::unwrap);
+        entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with(first)).count()
+    };
+    assert_eq!((count('d'), count('m'), count('f'), count('l')), (0, 0, 500, 501));
+}
+
+#[test]
+fn two_mounts_that_make_the_same_names_share_them_out() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mounts = [server.mount("one"), server.mount("two")];
+    let made = [0, 1].map(|_| Mutex::new(0));
+    server.storm(|| {
+        thread::scope(|scope| {
+            for (mount, made) in mounts.iter().zip(&made) {
+                scope.spawn(move || {
+                    for number in 0..400 {
+                        match fs::create_dir(mount.join(format!("d{number}"))) {
+                            Ok(()) => *made.lock() += 1,
+                            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EEXIST)),
+                        }
+                    }
+                });
+            }
+        });
+    });
+    assert_eq!(*made[0].lock() + *made[1].lock(), 400, "each name was made by one");
+}
+
+#[test]
+fn a_server_that_is_stopped_leaves_its_sessions_to_the_next() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    fs::write(mount.join("f"), "content").unwrap();
+    let file = File::open(mount.join("f")).unwrap();
+    fs::remove_file(mount.join("f")).unwrap();
+    server.end(libc::SIGTERM);
+    server.start();
+    assert_eq!(text(&file), "content");
+    drop(file);
+    mount.unmount();
+    let sessions = server.hidden().parent().unwrap().join("sessions");
+    assert!(holds_within(BACK_TIME_MAX, || fs::read_dir(&sessions).unwrap().count() == 0));
+    server.end(libc::SIGTERM);
+    assert_eq!(fs::read_dir(server.hidden()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_state_directory_costs_its_sessions_and_no_more() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    fs::write(mount.join("f"), "content").unwrap();
+    server.kill();
+    let sessions = fs::read_dir(server.hidden().parent().unwrap().join("sessions")).unwrap();
+    for session in sessions.map(Result::unwrap) {
+        fs::write(session.path().join("log"), "this is no log").unwrap();
+    }
+    server.start();
+    let has_ended =
+        || fs::metadata(mount.join("f")).is_err_and(|error| error.raw_os_error() == Some(libc::EIO));
+    assert!(holds_within(BACK_TIME_MAX, has_ended), "the mount is told");
+    let fresh = server.mount("fresh");
+    assert_eq!(fs::read_to_string(fresh.join("f")).unwrap(), "content");
+}
