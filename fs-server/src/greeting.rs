@@ -170,10 +170,7 @@ fn begin(
     let path: Vec<Name> = first.into_iter().chain(path.iter().cloned()).collect();
     let id = match &shared.store {
         None => shared.sessions.next_id(),
-        Some(store) => store.next_session().map_err(|error| {
-            log::error!("cannot number a session: {error}");
-            Refusal::Full
-        })?,
+        Some(store) => store.next_session(),
     };
     let no_export = |errno| {
         log::debug!("session {}: cannot begin: {errno}", id.0);

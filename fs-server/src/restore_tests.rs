@@ -78,7 +78,7 @@ impl World {
 
     fn begin(&mut self) -> u64 {
         let life = self.life.as_mut().unwrap();
-        let id = life.store.next_session().unwrap();
+        let id = life.store.next_session();
         let keep = |root| {
             let begun = Begun {
                 session: id,

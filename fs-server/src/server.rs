@@ -141,10 +141,9 @@ impl Server {
         if self.shared.store.is_some() {
             self.shared.tree.export.unnamed.stay();
         }
-        for session in sessions {
-            session.files.leave();
-            session.end();
-        }
+        // All of them first: the locks of one that ends would go to those who wait for them in another.
+        sessions.iter().for_each(|session| session.files.leave());
+        sessions.iter().for_each(|session| session.end());
     }
 
     /// All sessions, as their clients would be told of each other.

@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// An id that no session of this directory has had.
-    pub(crate) fn next_session(&self) -> std::io::Result<SessionId> {
+    pub(crate) fn next_session(&self) -> SessionId {
         self.directory.next_session()
     }
 

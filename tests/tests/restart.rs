@@ -294,6 +294,35 @@ fn a_server_that_is_stopped_leaves_its_sessions_to_the_next() {
 }
 
 #[test]
+fn who_waits_for_a_lock_does_so_over_a_server_that_is_stopped() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let (holder, waiter) = (server.mount("holder"), server.mount("waiter"));
+    fs::write(holder.join("f"), "").unwrap();
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        let held = File::open(holder.join("f")).unwrap();
+        rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let wanted = File::open(waiter.join("f")).unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| rustix::fs::flock(&wanted, FlockOperation::LockExclusive));
+            thread::sleep(Duration::from_millis(200));
+            server.end(signal);
+            server.start();
+            // Both are back when they have asked for something.
+            for mount in [&holder, &waiter] {
+                fs::write(mount.join("back"), "").unwrap();
+            }
+            thread::sleep(Duration::from_millis(200));
+            assert!(!waits.is_finished(), "it got the lock that another holds, or an error");
+            rustix::fs::flock(&held, FlockOperation::Unlock).unwrap();
+            assert!(holds_within(BACK_TIME_MAX, || waits.is_finished()), "it gets the lock");
+            assert_eq!(waits.join().unwrap(), Ok(()), "signal {signal}");
+        });
+        rustix::fs::flock(&wanted, FlockOperation::Unlock).unwrap();
+    }
+}
+
+#[test]
 fn a_damaged_state_directory_costs_its_sessions_and_no_more() {
     let Some(server) = Phoenix::rise() else { return };
     let _watchdog = watchdog(TEST_TIME_MAX);

@@ -121,16 +121,22 @@ impl Directory {
         self.path.join(OPEN_FILES)
     }
 
-    /// A number that no session has had. Numbers are noted some at a time, before they are used.
-    pub(super) fn next_session(&self) -> io::Result<SessionId> {
+    /// A number that no session has had. Numbers are noted some at a time, before they are used; where that is not
+    /// possible they go on with the time.
+    pub(super) fn next_session(&self) -> SessionId {
         let mut numbers = self.numbers.lock();
         if numbers.last >= numbers.noted {
             let noted = numbers.last + SESSIONS_STEP;
-            write_whole(&self.path, LAST_SESSION, format!("{noted}\n").as_bytes())?;
-            numbers.noted = noted;
+            match write_whole(&self.path, LAST_SESSION, format!("{noted}\n").as_bytes()) {
+                Ok(()) => numbers.noted = noted,
+                Err(error) => {
+                    log::warn!("cannot write to {}: {error}", self.path.join(LAST_SESSION).display());
+                    numbers.last = numbers.last.max(number_by_time());
+                }
+            }
         }
         numbers.last += 1;
-        Ok(SessionId(numbers.last))
+        SessionId(numbers.last)
     }
 }
 
@@ -204,7 +210,7 @@ fn is_leftover(entry: &io::Result<fs::DirEntry>) -> bool {
 }
 
 /// Whatever the file says, no session that is still there has a higher number. One that cannot be read is as good as
-/// the time: no server begins a session each nanosecond.
+/// the time.
 fn last_session(path: &Path) -> u64 {
     match fs::read_to_string(path.join(LAST_SESSION)) {
         Ok(text) if text.ends_with('\n') && text.trim_end().parse::<u64>().is_ok() => {
@@ -216,10 +222,15 @@ fn last_session(path: &Path) -> u64 {
                 "{} is damaged: numbers of sessions go on with the time",
                 path.join(LAST_SESSION).display()
             );
-            let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-            (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+            number_by_time()
         }
     }
+}
+
+/// Higher than that of any session before: no server begins one each nanosecond.
+fn number_by_time() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
 /// Readers see all of it or what was there before.

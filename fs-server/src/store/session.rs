@@ -178,9 +178,10 @@ impl SessionRecord {
         self.append(&Record::Locked(node, *lock));
     }
 
-    /// What is kept stays when the session ends with the process.
+    /// What is kept stays as it is when the session ends with the process.
     pub(crate) fn leave(&self) {
         self.is_left.store(true, Ordering::Release);
+        self.is_over.store(true, Ordering::Release);
     }
 
     /// Others have got the locks that it held of a node.
