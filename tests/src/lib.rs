@@ -6,3 +6,4 @@ pub mod model;
 pub mod mutations;
 pub mod passthrough;
 pub mod proxy;
+pub mod soak;
