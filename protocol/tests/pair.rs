@@ -1,11 +1,14 @@
-//! Both session machines, joined by a network that fails, in virtual time: whatever is lost, late or doubled,
-//! every mutation takes effect at most once and every request has one outcome that is true.
+//! Both session machines, joined by a network that fails, in virtual time: whatever is lost, late or doubled, whoever
+//! sleeps, and however often the server is killed and started again, every mutation takes effect at most once and every
+//! request has one outcome that is true.
 //!
 //! One seed is one world. A failing seed prints itself; `NEARFS_SEED=7 cargo test --test pair` runs it alone,
-//! `NEARFS_SEEDS=100000` runs more of them.
+//! `NEARFS_SEEDS=100000`, or `scripts/soak --simulate 100000`, runs more of them.
 
 #[path = "pair/client.rs"]
 mod client;
+#[path = "pair/disk.rs"]
+mod disk;
 #[path = "pair/network.rs"]
 mod network;
 #[path = "pair/server.rs"]
@@ -25,7 +28,9 @@ fn every_request_has_one_effect_and_one_outcome() {
     for seed in only.map_or(0..number("NEARFS_SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1) {
         match World::new(seed, Breakage::None).run() {
             Ok(seen) => tally += seen,
-            Err(what) => panic!("seed {seed}: {what}"),
+            Err(what) => panic!(
+                "seed {seed}: {what}; again: NEARFS_SEED={seed} cargo test -p nearfs-protocol --test pair"
+            ),
         }
     }
     if only.is_none() {

@@ -67,11 +67,17 @@ impl Client {
         }
         self.sockets.remove(&socket);
         self.session.connect_failed(now);
-        if *self.session.phase() == Phase::Greeting { vec![Wish::Dial] } else { Vec::new() }
+        let again = (*self.session.phase() == Phase::Greeting).then_some(Wish::Dial);
+        [Wish::Close(socket)].into_iter().chain(again).collect()
     }
 
     pub(crate) fn issue(&mut self, operation: Operation, deadline: Option<Instant>) {
         self.waiting.push((operation, deadline));
+    }
+
+    /// Whether the session has ended, with all that it had.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.session.phase(), Phase::Over(_))
     }
 
     /// The caller was interrupted, or its time is up before there was room for it.
@@ -132,6 +138,9 @@ impl Client {
         let mut wishes = Vec::new();
         while let Some((operation, deadline)) = self.waiting.first().copied() {
             let terms = Terms { deadline, payload_bytes: 100 };
+            if self.is_over() {
+                return self.tell_the_end();
+            }
             let Ok(id) = self.session.submit(now, terms, operation) else { break };
             self.waiting.remove(0);
             wishes.extend(self.any_socket(pick).map(|socket| Wish::Send(socket, Frame::Call(id, operation))));
@@ -154,7 +163,7 @@ impl Client {
                 self.decided.insert(socket);
                 self.session.refused(&hello, refusal, now);
                 self.sockets.remove(&socket);
-                return vec![Wish::Close(socket)];
+                return [Wish::Close(socket)].into_iter().chain(self.tell_the_end()).collect();
             }
             Frame::Closed => return self.gave_up(socket, now),
             Frame::Hello(_)
@@ -176,6 +185,16 @@ impl Client {
             wishes.push(Wish::Dial);
         }
         wishes
+    }
+
+    /// If the session is over nobody is kept waiting, and nobody learns any more what became of what he asked for.
+    fn tell_the_end(&mut self) -> Vec<Wish> {
+        if !matches!(self.session.phase(), Phase::Over(_)) {
+            return Vec::new();
+        }
+        let asked = self.session.end().into_iter();
+        let all = asked.chain(self.waiting.drain(..).map(|(operation, _)| operation));
+        all.map(|operation| Wish::Tell(operation, Outcome::Lost)).collect()
     }
 
     fn send_again(&mut self, socket: Socket, again: Vec<(RequestId, Option<Operation>)>) -> Vec<Wish> {

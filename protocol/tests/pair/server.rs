@@ -1,4 +1,4 @@
-//! The server's driver in the simulated world, and its disk.
+//! The server's driver in the simulated world: a process that can be killed and started again.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,14 +16,17 @@ use nearfs_protocol::session::server::{
 };
 use nearfs_protocol::version::Features;
 
+use crate::disk::Disk;
 use crate::network::{Frame, Socket};
 use crate::world::{Breakage, Operation};
 
 pub(crate) struct Server {
     pub(crate) session: ServerSession,
     sockets: BTreeMap<Socket, ConnectionId>,
-    /// How often each operation took effect.
-    pub(crate) effects: BTreeMap<Operation, u32>,
+    pub(crate) disk: Disk,
+    /// Which life of the process this is.
+    life: u64,
+    sessions: u64,
     pub(crate) replayed: u32,
     pub(crate) overtaken: u32,
     breakage: Breakage,
@@ -41,13 +44,34 @@ pub(crate) enum Wish {
 impl Server {
     pub(crate) fn new(breakage: Breakage) -> Server {
         Server {
-            session: new_session(),
+            session: new_session(1),
             sockets: BTreeMap::new(),
-            effects: BTreeMap::new(),
+            disk: Disk::default(),
+            life: 1,
+            sessions: 1,
             replayed: 0,
             overtaken: 0,
             breakage,
         }
+    }
+
+    /// The process was killed and is started again. Without its `state` it knows nothing of before.
+    pub(crate) fn restart(&mut self, has_state: bool, now: Instant) {
+        self.life += 1;
+        self.sockets.clear();
+        let (id, token, limits) = (self.session.id(), self.session.token(), *self.session.limits());
+        if has_state {
+            let remembered = self.disk.remembered(self.breakage);
+            self.session = ServerSession::restored(id, token, limits, remembered, now);
+        } else {
+            self.begin_another();
+        }
+    }
+
+    fn begin_another(&mut self) {
+        self.sessions += 1;
+        self.session = new_session(self.sessions);
+        self.disk.forget_slots();
     }
 
     pub(crate) fn arrived(&mut self, socket: Socket, frame: Frame, now: Instant) -> Vec<Wish> {
@@ -78,12 +102,17 @@ impl Server {
     }
 
     /// Whether the operation may begin.
-    pub(crate) fn start(&mut self, id: RequestId) -> bool {
-        self.session.start(id) || self.breakage == Breakage::StartsWhatWasCancelled
+    pub(crate) fn start(&mut self, id: RequestId, operation: Operation) -> bool {
+        let starts = self.session.start(id) || self.breakage == Breakage::StartsWhatWasCancelled;
+        if let Some(fingerprint) = operation.fingerprint().filter(|_| starts) {
+            self.disk.intend(id, fingerprint, operation);
+        }
+        starts
     }
 
     pub(crate) fn finish(&mut self, id: RequestId, operation: Operation) -> Vec<Wish> {
         let answer = answer_to(operation);
+        self.disk.finish(id, &answer);
         let to = self.session.finish(id, &answer);
         let to = match (to, self.breakage) {
             (None, Breakage::AnswersUnasked) => self.session.attached().next(),
@@ -108,7 +137,7 @@ impl Server {
     fn greet(&mut self, socket: Socket, hello: &Hello, now: Instant) -> Vec<Wish> {
         if matches!(hello.session, SessionWish::New { .. }) {
             // If this is not the first, then the welcome to the one before was lost, and nothing was asked.
-            self.session = new_session();
+            self.begin_another();
             self.sockets.clear();
         }
         let attached = negotiate(hello, Features::all())
@@ -122,7 +151,7 @@ impl Server {
         let welcome = Welcome {
             version,
             features,
-            epoch: BootEpoch(1),
+            epoch: BootEpoch(self.life),
             boot: BootId([1; 16]),
             session: self.session.id(),
             token: self.session.token(),
@@ -143,7 +172,7 @@ impl Server {
         operation: Operation,
         now: Instant,
     ) -> Result<Vec<Wish>, Violation> {
-        let mutation = operation.mutation.then(|| fingerprint(&operation.number.to_le_bytes()));
+        let mutation = operation.fingerprint();
         let wishes =
             match self.session.call(connection, id, Incoming { mutation, payload_bytes: 100 }, now)? {
                 Admission::Run => vec![Wish::Queue(id, operation)],
@@ -151,7 +180,7 @@ impl Server {
                 Admission::Answer(answer) => {
                     self.replayed += 1;
                     if self.breakage == Breakage::ForgetsAnswers {
-                        *self.effects.entry(operation).or_default() += 1;
+                        *self.disk.effects.entry(operation).or_default() += 1;
                     }
                     vec![Wish::Send(socket, Frame::Answer(id, answer))]
                 }
@@ -186,7 +215,14 @@ impl Server {
     }
 }
 
-fn new_session() -> ServerSession {
+impl Operation {
+    /// Of its control part, if it is a mutation.
+    fn fingerprint(self) -> Option<u64> {
+        self.mutation.then(|| fingerprint(&self.number.to_le_bytes()))
+    }
+}
+
+fn new_session(number: u64) -> ServerSession {
     let limits = GrantedLimits {
         // Few, so that slots are used again all the time.
         requests_in_flight_max: 6,
@@ -195,11 +231,11 @@ fn new_session() -> ServerSession {
         connections_max: 2,
         lease_ms: LEASE.as_millis() as u32,
     };
-    ServerSession::new(SessionId(1), SessionToken([5; 16]), limits)
+    ServerSession::new(SessionId(number), SessionToken([number as u8; 16]), limits)
 }
 
 /// An answer that says which operation it is the answer to.
-fn answer_to(operation: Operation) -> Answer {
+pub(crate) fn answer_to(operation: Operation) -> Answer {
     Ok(Reply::Offset(operation.number))
 }
 

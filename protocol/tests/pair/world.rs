@@ -31,6 +31,12 @@ pub(crate) enum Breakage {
     LiesAboutCancelled,
     /// The server sends an answer to a connection that has not asked.
     AnswersUnasked,
+    /// A server that was started again carries out again what was begun and not answered.
+    ForgetsIntents,
+    /// A server that was started again takes for done what was only begun.
+    BelievesIntents,
+    /// A server that was started again has kept the session, but not the answers.
+    ForgetsTheTable,
     /// The client sends again under new ids.
     SendsAgainAsNew,
     /// The client sends nothing again.
@@ -38,11 +44,14 @@ pub(crate) enum Breakage {
 }
 
 impl Breakage {
-    pub(crate) const ALL: [Breakage; 6] = [
+    pub(crate) const ALL: [Breakage; 9] = [
         Breakage::ForgetsAnswers,
         Breakage::StartsWhatWasCancelled,
         Breakage::LiesAboutCancelled,
         Breakage::AnswersUnasked,
+        Breakage::ForgetsIntents,
+        Breakage::BelievesIntents,
+        Breakage::ForgetsTheTable,
         Breakage::SendsAgainAsNew,
         Breakage::SendsNothingAgain,
     ];
@@ -62,6 +71,8 @@ pub(crate) enum Outcome {
     Never,
     /// The caller did not wait; what became of it is learned later.
     Unknown,
+    /// The server has forgotten the session: nobody knows, and nobody will.
+    Lost,
     /// An answer that no server gives here.
     Nonsense,
 }
@@ -86,6 +97,8 @@ pub(crate) struct Tally {
     losses: u32,
     replayed: u32,
     overtaken: u32,
+    restarts: u32,
+    lost: u32,
 }
 
 impl AddAssign for Tally {
@@ -97,13 +110,16 @@ impl AddAssign for Tally {
         self.losses += other.losses;
         self.replayed += other.replayed;
         self.overtaken += other.overtaken;
+        self.restarts += other.restarts;
+        self.lost += other.lost;
     }
 }
 
 impl Tally {
     pub(crate) fn assert_all_happened(self) {
-        let Tally { done, never, learned_done, learned_never, losses, replayed, overtaken } = self;
-        let counts = [done, never, learned_done, learned_never, losses, replayed, overtaken];
+        let Tally { done, never, learned_done, learned_never, losses, replayed, overtaken, restarts, lost } =
+            self;
+        let counts = [done, never, learned_done, learned_never, losses, replayed, overtaken, restarts, lost];
         assert!(counts.iter().all(|count| *count > 10), "{self:?}");
     }
 }
@@ -121,6 +137,41 @@ enum Step {
     TakeEffect(Operation),
     Finish(RequestId, Operation),
     Fault,
+    /// The server is started again, with what it left or without.
+    Restart(bool),
+}
+
+impl Step {
+    /// Whose step it is; a fault is nobody's.
+    fn side(&self) -> Option<Side> {
+        match self {
+            Step::Arrive(side, ..) => Some(*side),
+            Step::ClientTimer
+            | Step::Dialed(_)
+            | Step::GiveUpDialing(_)
+            | Step::Issue(_)
+            | Step::Interrupt(_) => Some(Side::Client),
+            Step::ServerTimer | Step::Start(..) | Step::TakeEffect(_) | Step::Finish(..) => {
+                Some(Side::Server)
+            }
+            Step::Fault | Step::Restart(_) => None,
+        }
+    }
+
+    /// Whether it is work of the server's that ends with its process.
+    fn is_work(&self) -> bool {
+        match self {
+            Step::ServerTimer | Step::Start(..) | Step::TakeEffect(_) | Step::Finish(..) => true,
+            Step::Arrive(..)
+            | Step::ClientTimer
+            | Step::Dialed(_)
+            | Step::GiveUpDialing(_)
+            | Step::Issue(_)
+            | Step::Interrupt(_)
+            | Step::Fault
+            | Step::Restart(_) => false,
+        }
+    }
 }
 
 pub(crate) struct World {
@@ -133,8 +184,11 @@ pub(crate) struct World {
     network: Network,
     client: Client,
     server: Server,
-    /// The client's machine sleeps until then; what arrives waits.
-    client_asleep_until: Duration,
+    /// The machine of that side sleeps until then; what arrives waits.
+    asleep_until: [Duration; 2],
+    /// No process of the server's runs.
+    server_is_down: bool,
+    restarts: u32,
     /// Connections cannot be made until then.
     outage_until: Duration,
     told: BTreeMap<Operation, Outcome>,
@@ -155,7 +209,9 @@ impl World {
             network: Network::default(),
             client: Client::new(seed, breakage),
             server: Server::new(breakage),
-            client_asleep_until: Duration::ZERO,
+            asleep_until: [Duration::ZERO; 2],
+            server_is_down: false,
+            restarts: 0,
             outage_until: Duration::ZERO,
             told: BTreeMap::new(),
             learned: BTreeMap::new(),
@@ -181,17 +237,9 @@ impl World {
         self.dial();
         while let Some(((at, order), step)) = self.steps.pop_first() {
             self.now = at;
-            let for_client = matches!(
-                step,
-                Step::Arrive(Side::Client, ..)
-                    | Step::ClientTimer
-                    | Step::Dialed(_)
-                    | Step::GiveUpDialing(_)
-                    | Step::Issue(_)
-                    | Step::Interrupt(_)
-            );
-            if for_client && self.now < self.client_asleep_until {
-                self.steps.insert((self.client_asleep_until, order), step);
+            let wakes_at = step.side().map(|side| self.asleep_until[side as usize]);
+            if let Some(wakes_at) = wakes_at.filter(|at| self.now < *at) {
+                self.steps.insert((wakes_at, order), step);
                 continue;
             }
             self.take(step);
@@ -247,12 +295,16 @@ impl World {
                 self.grant_client(wishes);
             }
             Step::Start(id, operation) => self.start(id, operation),
-            Step::TakeEffect(operation) => *self.server.effects.entry(operation).or_default() += 1,
+            Step::TakeEffect(operation) => *self.server.disk.effects.entry(operation).or_default() += 1,
             Step::Finish(id, operation) => {
                 let wishes = self.server.finish(id, operation);
                 self.grant_server(wishes);
             }
             Step::Fault => self.fault(),
+            Step::Restart(has_state) => {
+                self.server.restart(has_state, now);
+                self.server_is_down = false;
+            }
         }
         let pick = self.random.below(1 << 20);
         let wishes = self.client.submit_waiting(now, pick);
@@ -279,7 +331,7 @@ impl World {
     }
 
     fn start(&mut self, id: RequestId, operation: Operation) {
-        if self.server.start(id) {
+        if self.server.start(id, operation) {
             let (work, rest) = (self.random.ms(0, 300), self.random.ms(0, 300));
             self.schedule(self.now + work, Step::TakeEffect(operation));
             self.schedule(self.now + work + rest, Step::Finish(id, operation));
@@ -330,7 +382,7 @@ impl World {
     fn dial(&mut self) {
         let socket = self.network.open();
         let took = self.random.ms(0, 30);
-        if self.now < self.outage_until {
+        if self.now < self.outage_until || self.server_is_down {
             self.schedule(self.now + took, Step::GiveUpDialing(socket));
         } else {
             self.schedule(self.now + took, Step::Dialed(socket));
@@ -339,6 +391,15 @@ impl World {
     }
 
     fn fault(&mut self) {
+        match self.random.below(100) {
+            0..25 => return self.kill_server(true),
+            25 => return self.kill_server(false),
+            26..36 => {
+                self.asleep_until[Side::Server as usize] = self.now + self.random.ms(100, 15_000);
+                return;
+            }
+            _ => {}
+        }
         let sockets: Vec<_> = self.network.sockets().collect();
         let Some(&socket) = sockets.get(self.random.below(sockets.len().max(1) as u64) as usize) else {
             return;
@@ -350,12 +411,27 @@ impl World {
             2 => self.break_off(socket, [false, true]),
             // Nothing passes any more, and nobody is told.
             3 => self.break_off(socket, [false, false]),
-            4 => self.client_asleep_until = self.now + self.random.ms(100, 15_000),
+            4 => self.asleep_until[Side::Client as usize] = self.now + self.random.ms(100, 15_000),
             _ => {
                 self.outage_until = self.now + self.random.ms(100, 25_000);
                 sockets.into_iter().for_each(|socket| self.break_off(socket, [true, true]));
             }
         }
+    }
+
+    /// The server's process dies between two steps of its own. Its connections end, and what it had sent may arrive.
+    fn kill_server(&mut self, has_state: bool) {
+        if self.server_is_down {
+            return;
+        }
+        self.server_is_down = true;
+        self.restarts += 1;
+        self.asleep_until[Side::Server as usize] = Duration::ZERO;
+        self.steps.retain(|_, step| !step.is_work());
+        let sockets: Vec<_> = self.network.sockets().collect();
+        sockets.into_iter().for_each(|socket| self.break_off(socket, [false, true]));
+        let down = self.random.ms(10, 8000);
+        self.schedule(self.now + down, Step::Restart(has_state));
     }
 
     /// Breaks a connection. A side that is told of it still reads what arrives before some moment.
@@ -378,7 +454,8 @@ impl World {
                 | Step::Start(..)
                 | Step::TakeEffect(_)
                 | Step::Finish(..)
-                | Step::Fault => true,
+                | Step::Fault
+                | Step::Restart(_) => true,
             };
             self.steps.retain(|(at, _), step| arrives(*at, step));
             self.network.close(socket, side);
@@ -389,7 +466,7 @@ impl World {
     /// Timers may fire too often, never too late while their side is awake.
     fn wind_timers(&mut self) {
         let client = self.client.session.poll_timeout();
-        let server = self.server.session.poll_timeout();
+        let server = self.server.session.poll_timeout().filter(|_| !self.server_is_down);
         for (due, step) in [(client, Step::ClientTimer), (server, Step::ServerTimer)] {
             if let Some(due) = due {
                 let at = due.saturating_duration_since(self.start).max(self.now);
@@ -413,19 +490,21 @@ impl World {
             losses: self.losses,
             replayed: self.server.replayed,
             overtaken: self.server.overtaken,
+            restarts: self.restarts,
             ..Tally::default()
         };
         if self.told.len() as u64 != OPERATIONS {
             return Err(format!("only {} of {OPERATIONS} were told (seed {})", self.told.len(), self.seed));
         }
         for (operation, outcome) in self.told {
-            let effects = self.server.effects.get(&operation).copied().unwrap_or_default();
+            let effects = self.server.disk.count(operation);
             let learned = self.learned.get(&operation).copied();
             let last = if outcome == Outcome::Unknown { learned } else { Some(outcome) };
             match (outcome, learned) {
                 (Outcome::Done(_), _) => tally.done += 1,
                 (Outcome::Unknown, Some(Outcome::Done(_))) => tally.learned_done += 1,
-                (Outcome::Unknown, _) => tally.learned_never += 1,
+                (Outcome::Unknown, Some(_)) => tally.learned_never += 1,
+                (Outcome::Unknown, None) | (Outcome::Lost, _) => tally.lost += 1,
                 (Outcome::Never | Outcome::Nonsense, _) => tally.never += 1,
             }
             let holds = match last {
@@ -433,7 +512,9 @@ impl World {
                     number == operation.number && effects >= 1 && (effects == 1 || !operation.mutation)
                 }
                 Some(Outcome::Never) => effects == 0 || !operation.mutation,
-                Some(Outcome::Unknown | Outcome::Nonsense) | None => false,
+                // Only with the session does the knowledge go; and nothing is made twice even so.
+                Some(Outcome::Lost) | None => self.client.is_over() && (effects <= 1 || !operation.mutation),
+                Some(Outcome::Unknown | Outcome::Nonsense) => false,
             };
             if !holds {
                 return Err(format!(
