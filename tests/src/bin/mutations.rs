@@ -1,6 +1,9 @@
 //! `mutations`: breaks the product in one way after the other, in a copy, and expects of each that its test notices.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -95,7 +98,22 @@ impl Copy {
             .arg(names.path());
         let status = rsync.arg(root).arg(&copy.tree).status().context("rsync")?;
         ensure!(status.success(), "rsync: {status}");
+        let names: HashSet<&OsStr> = files.stdout.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
+        copy.remove_others(&copy.tree, &names)?;
         Ok(copy)
+    }
+
+    /// What an earlier project had and this one has not would be built as well.
+    fn remove_others(&self, directory: &Path, names: &HashSet<&OsStr>) -> Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let (entry, path) = entry.map(|entry| (entry.file_type(), entry.path()))?;
+            if entry?.is_dir() {
+                self.remove_others(&path, names)?;
+            } else if !path.strip_prefix(&self.tree).is_ok_and(|name| names.contains(name.as_os_str())) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether every test of the mutation fails with it.

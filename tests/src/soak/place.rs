@@ -22,6 +22,9 @@ const LISTEN_TIME_MAX: Duration = Duration::from_secs(30);
 /// Reads and metadata wait for the server so long: longer than any fault lasts, so that no operation may fail.
 const OPTIONS: &str = "timeout=40";
 
+/// How much of each log is shown when something was wrong.
+const LOG_LINES_SHOWN: usize = 30;
+
 /// Everything that is taken down in the end.
 pub struct Place {
     directory: tempfile::TempDir,
@@ -68,6 +71,17 @@ impl Place {
         self.directory.path().join("export")
     }
 
+    /// The server's state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// What the server has written to its log, over all its lives.
+    pub fn server_log(&self) -> String {
+        // Before the first line there is none.
+        fs::read_to_string(self.directory.path().join("server.log")).unwrap_or_default()
+    }
+
     /// The server's process; none while it is down.
     pub(super) fn server_pid(&self) -> Option<u32> {
         self.server.as_ref().map(|server| server.0.id())
@@ -107,7 +121,7 @@ impl Place {
     }
 
     /// Mounts through the proxy, over what a killed client has left.
-    pub(super) fn mount(&self, name: &str) -> Result<Mount> {
+    pub fn mount(&self, name: &str) -> Result<Mount> {
         let path = self.directory.path().join(name);
         // It is there if a killed client has left it, and cannot be looked at.
         if !is_mounted(&path) {
@@ -125,7 +139,7 @@ impl Place {
     }
 
     /// Unmounts; how long that took, `None` if it did not end.
-    pub(super) fn unmount(&self, mount: &Mount) -> Result<Option<Duration>> {
+    pub fn unmount(&self, mount: &Mount) -> Result<Option<Duration>> {
         let began = Instant::now();
         let mut command = Command::new(program());
         command.arg("umount").arg(&mount.path).stdout(Stdio::null()).stderr(Stdio::null());
@@ -149,9 +163,28 @@ impl Place {
                 Err(error) => report.stuck.push(format!("{}: {error}", mount.path.display())),
             }
         }
+        if report.is_red() {
+            self.print_logs();
+        }
         match self.stop_server() {
             Ok(wrong) => report.stuck.extend(wrong),
             Err(error) => report.stuck.push(format!("the server does not stop: {error}")),
+        }
+    }
+}
+
+impl Place {
+    /// What server and clients have said last, for whoever has to find out.
+    fn print_logs(&self) {
+        for name in ["server", "one", "two"] {
+            let path = self.directory.path().join(format!("{name}.log"));
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            println!("the end of {name}.log:");
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(LOG_LINES_SHOWN))
+                .for_each(|line| println!("    {line}"));
         }
     }
 }

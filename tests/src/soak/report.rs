@@ -9,8 +9,12 @@ use super::place::Place;
 
 /// Of which process descriptors and memory are followed.
 const PROCESSES: [&str; 2] = ["server", "clients"];
-/// Growth that counts as a leak, over a whole run: descriptors, and KiB beyond what caches may take.
+/// More growth over a whole run is a leak: of descriptors, to begin with and for each client that was killed. The server
+/// keeps for a day what such a client had open, should it come back.
 const DESCRIPTORS_GROWTH_MAX: f64 = 24.0;
+const DESCRIPTORS_OF_A_CLIENT_MAX: f64 = 12.0;
+/// The same of MiB; the caches of the clients may fill.
+const MIB_GROWTH_MAX: f64 = 128.0;
 /// What is shown of each kind of trouble.
 const SHOWN_MAX: usize = 8;
 
@@ -107,11 +111,15 @@ impl Verdict {
         !self.report.is_red() && self.leaks().is_empty()
     }
 
-    /// Processes whose descriptors become more and more.
+    /// Processes whose descriptors or memory become more and more.
     fn leaks(&self) -> Vec<&'static str> {
         let minutes = self.took.as_secs_f64() / 60.0;
-        let grows =
-            |samples: &[Sample]| slope(samples, |at| at.descriptors) * minutes > DESCRIPTORS_GROWTH_MAX;
+        let killed = self.report.faults.get(&Fault::ClientKilled.name()).copied().unwrap_or_default();
+        let descriptors_max = DESCRIPTORS_GROWTH_MAX + DESCRIPTORS_OF_A_CLIENT_MAX * killed as f64;
+        let grows = |samples: &[Sample]| {
+            slope(samples, |at| at.descriptors) * minutes > descriptors_max
+                || slope(samples, |at| at.kib / 1024.0) * minutes > MIB_GROWTH_MAX
+        };
         let all = PROCESSES.iter().zip(&self.report.samples);
         all.filter(|(_, samples)| grows(samples)).map(|(process, _)| *process).collect()
     }
@@ -166,7 +174,7 @@ impl fmt::Display for Verdict {
             }
         }
         for process in self.leaks() {
-            writeln!(f, "leak: the descriptors of the {process} become more and more")?;
+            writeln!(f, "leak: descriptors or memory of the {process} become more and more")?;
         }
         Ok(())
     }
