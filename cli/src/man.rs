@@ -14,7 +14,7 @@ use crate::shell::EXIT_CODES;
 
 /// Commands whose exit codes are those of the shell.
 const SHELL_COMMANDS: &[&str] =
-    &["shell", "ls", "rm", "mv", "mkdir", "rmdir", "stat", "du", "df", "find", "get", "put"];
+    &["shell", "ls", "rm", "mv", "mkdir", "rmdir", "stat", "du", "df", "find", "get", "put", "cat", "check"];
 /// What the exit codes of the other sub-commands mean.
 const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "It is done."),

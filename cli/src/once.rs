@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::shell::OneShot;
 use crate::shell::command::{find, list, look, make, remove, rename};
 use crate::shell::verb::Verb;
-use crate::transfer::{GetOptions, PutOptions};
+use crate::transfer::{CatOptions, CheckOptions, GetOptions, PutOptions};
 
 /// A verb's options, and those of reaching its server.
 #[derive(Args, Debug)]
@@ -38,6 +38,10 @@ pub(crate) enum OnceCommand {
     Df(Once<look::DfOptions>),
     #[command(mut_arg("arguments", |argument| argument.value_name("SOURCE|TEST")))]
     Find(Once<find::FindOptions>),
+    #[command(mut_arg("paths", source))]
+    Cat(Once<CatOptions>),
+    #[command(mut_arg("one", source))]
+    Check(Once<CheckOptions>),
     #[command(visible_alias = "download", mut_arg("paths", |argument| argument.value_name("SOURCE|TARGET")))]
     Get(Once<GetOptions>),
     #[command(visible_alias = "upload", mut_arg("paths", |argument| argument.value_name("FILE|SOURCE")))]
@@ -61,6 +65,8 @@ impl OnceCommand {
             OnceCommand::Du(once) => once.with(Verb::Du),
             OnceCommand::Df(once) => once.with(Verb::Df),
             OnceCommand::Find(once) => once.with(Verb::Find),
+            OnceCommand::Cat(once) => once.with(Verb::Cat),
+            OnceCommand::Check(once) => once.with(Verb::Check),
             OnceCommand::Get(once) => once.with(Verb::Get),
             OnceCommand::Put(once) => once.with(Verb::Put),
         }

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::shell::command::{connection, find, help, list, look, make, place, remove, rename};
 use crate::shell::failure::Failure;
 use crate::shell::state::Shell;
-use crate::transfer::{self, GetOptions, PutOptions};
+use crate::transfer::{self, CatOptions, CheckOptions, GetOptions, PutOptions};
 
 /// One command as it is typed at the prompt.
 #[derive(Parser, Debug)]
@@ -52,6 +52,8 @@ pub(crate) enum Verb {
     Find(find::FindOptions),
     #[command(visible_alias = "download")]
     Get(GetOptions),
+    Cat(CatOptions),
+    Check(CheckOptions),
     /// Goes on with a download: get -c
     Reget(GetOptions),
     #[command(visible_alias = "upload")]
@@ -68,7 +70,7 @@ pub(crate) enum Verb {
 pub(crate) const GROUPS: &[(&str, &[&str])] = &[
     ("Server", &["connect", "disconnect", "status", "exit"]),
     ("Looking", &["ls", "pwd", "cd", "stat", "size", "du", "df", "find"]),
-    ("Copying", &["get", "reget", "put", "reput"]),
+    ("Copying", &["get", "reget", "put", "reput", "cat", "check"]),
     ("Changing", &["rm", "mkdir", "rmdir", "mv"]),
     ("This machine", &["lpwd", "lcd", "lls"]),
     ("Shell", &["help", "history", "set"]),
@@ -92,7 +94,7 @@ pub(crate) fn side(name: &str) -> Side {
     match canonical(name).as_deref() {
         Some(
             "ls" | "cd" | "rm" | "mkdir" | "rmdir" | "mv" | "size" | "stat" | "du" | "df" | "find" | "get"
-            | "reget",
+            | "reget" | "cat" | "check",
         ) => Side::Remote,
         Some("lcd" | "lls" | "put" | "reput") => Side::Local,
         Some("help") => Side::Verbs,
@@ -154,6 +156,8 @@ pub(crate) fn run(shell: &mut Shell, verb: &Verb) -> Result<(), Failure> {
         Verb::Du(options) => look::du(shell, options),
         Verb::Df(options) => look::df(shell, options),
         Verb::Find(options) => find::find(shell, options),
+        Verb::Cat(options) => transfer::cat(shell, options),
+        Verb::Check(options) => transfer::check(shell, options),
         Verb::Get(options) => transfer::get(shell, options, false),
         Verb::Reget(options) => transfer::get(shell, options, true),
         Verb::Put(options) => changing(shell, |shell| transfer::put(shell, options, false)),
@@ -190,6 +194,8 @@ impl Verb {
             Verb::Df(options) => options.json,
             Verb::Find(options) => options.json,
             Verb::Get(options) | Verb::Reget(options) => options.transfer.json,
+            Verb::Check(options) => options.json,
+            Verb::Cat(_) => false,
             Verb::Put(options) | Verb::Reput(options) => options.transfer.json,
             Verb::Connect(_)
             | Verb::Disconnect
@@ -222,6 +228,8 @@ impl Verb {
                 &mut options.arguments[..count]
             }
             Verb::Get(options) | Verb::Reget(options) => options.source_arguments(),
+            Verb::Cat(options) => &mut options.paths,
+            Verb::Check(options) => options.source_arguments(),
             Verb::Put(options) | Verb::Reput(options) => options.source_arguments(),
             Verb::Connect(_)
             | Verb::Disconnect

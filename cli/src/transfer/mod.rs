@@ -1,8 +1,9 @@
-//! `get` and `put`: files brought from the server and to it, with progress.
+//! `get` and `put`: files brought from the server and to it, with progress; `cat` and `check`.
 //!
 //! The work is the client library's; here is what people say and see: where to ([`target`]), how it goes ([`progress`]),
 //! how fast it was ([`rates`]).
 
+mod check;
 mod get;
 mod options;
 mod progress;
@@ -10,5 +11,6 @@ mod put;
 mod rates;
 mod run;
 
+pub(crate) use check::{CatOptions, CheckOptions, cat, check};
 pub(crate) use get::{GetOptions, get};
 pub(crate) use put::{PutOptions, put};

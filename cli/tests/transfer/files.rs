@@ -157,3 +157,27 @@ fn scripts_get_an_object_a_line() {
     assert_eq!(objects[0]["target"], "/f");
     assert_eq!((&objects[1]["files"], &objects[1]["bytes"]), (&1.into(), &3.into()));
 }
+
+#[test]
+fn contents_are_shown_and_compared_where_they_are() {
+    let world = World::new();
+    let (here, there) = (world.place("tree"), world.export().join("tree"));
+    fs::create_dir(&there).unwrap();
+    for (name, bytes) in [("a", 0), ("b", 5_000_000), ("c", 262_144)] {
+        fs::write(here.join(name), noise(bytes, 1)).unwrap();
+        fs::write(there.join(name), noise(bytes, 1)).unwrap();
+        let cat = transfer(&world, &["cat", &format!("@/tree/{name}")]).output().unwrap();
+        assert!(cat.status.success() && cat.stdout == noise(bytes, 1), "{name}");
+    }
+    run(&mut transfer(&world, &["check", "@/tree", "tree"])).succeeded();
+    let mut changed = noise(5_000_000, 1);
+    changed[4_999_999] ^= 1;
+    fs::write(there.join("b"), changed).unwrap();
+    fs::write(here.join("d"), "").unwrap();
+    let differs = run(&mut transfer(&world, &["check", "@/tree", "tree"]));
+    assert!(differs.out.contains("/tree/b: another content"), "{}", differs.out);
+    assert!(differs.out.contains("/tree/d: only in the other"), "{}", differs.out);
+    differs.refused(5, "2 files differ, 2 are equal");
+    run(&mut transfer(&world, &["check", "@/tree/a", "nope"])).refused(4, "no such file");
+    run(&mut transfer(&world, &["check", "--remote", "@/tree/a", "/tree/a"])).succeeded();
+}

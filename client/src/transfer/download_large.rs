@@ -20,7 +20,7 @@ use crate::remote::{Outcome, Patience, Session};
 use crate::transfer::download::DownloadTask;
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::{Journal, SourceStamp, StagedNames, record};
-use crate::transfer::local::{LocalDir, is_same, is_sparse, lock, set_file_attr};
+use crate::transfer::local::{LocalDir, begin_writing, is_same, is_sparse, lock, set_file_attr};
 use crate::transfer::meter::Running;
 use crate::transfer::remote_dir::unexpected;
 use crate::transfer::upload_large::{NO_ROOM_PAUSE, ask_for, hashes_of, is_worth_keeping};
@@ -28,6 +28,8 @@ use crate::transfer::{TRIES, Transfer};
 
 /// Bytes that are asked for at a time.
 const PIECE_BYTES: u64 = 256 * 1024;
+/// After so many bytes the disk begins to write them, so that little is left to wait for at the end.
+const FLUSH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A file of the server that is open for reading.
 struct Source {
@@ -65,8 +67,11 @@ struct Receiving {
     compare: Sender<(u64, Outcome)>,
     comparing: usize,
     remote_hashes: HashMap<u64, ContentHash>,
+    /// Bytes that were written since the disk was last told to begin with them.
+    unflushed: u64,
 }
 
+/// A range that was asked for, and what came of it.
 struct Piece {
     chunk: u64,
     offset: u64,
@@ -125,6 +130,7 @@ impl Transfer {
             compare,
             comparing: 0,
             remote_hashes: HashMap::new(),
+            unflushed: 0,
         };
         let brought = self
             .begin_local(&mut receiving, &earlier, &task.to)
@@ -254,6 +260,11 @@ impl Transfer {
             (other, _) => return Err(unexpected(&other).into()),
         };
         receiving.staged.file.write_all_at(&content, piece.offset)?;
+        receiving.unflushed += piece.bytes;
+        if receiving.unflushed >= FLUSH_BYTES {
+            receiving.unflushed = 0;
+            begin_writing(&receiving.staged.file);
+        }
         self.meter.far(piece.bytes);
         self.meter.moved(piece.bytes);
         receiving.running.moved(piece.bytes);

@@ -30,6 +30,8 @@ use crate::transfer::{TRIES, Transfer};
 const PIECE_BYTES: usize = 256 * 1024;
 /// How soon it is looked for room again that other files have.
 pub(super) const NO_ROOM_PAUSE: Duration = Duration::from_millis(2);
+/// After so many bytes the server begins to bring them to its disk, so that little is left to wait for at the end.
+const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
 /// Chunks that are written down together.
 const RECORDS_AT_ONCE: usize = 4;
 
@@ -57,6 +59,10 @@ struct Sending<'task> {
     tell: Sender<(u64, u64, Outcome)>,
     told: Receiver<(u64, u64, Outcome)>,
     under_way: usize,
+    /// Bytes that have arrived since the server was asked to bring them to its disk.
+    unflushed: u64,
+    /// What becomes of that. Who is told of an error there is the only one who ever is.
+    flushes: Vec<Receiver<Outcome>>,
 }
 
 impl Transfer {
@@ -115,6 +121,8 @@ impl Transfer {
             tell,
             told,
             under_way: 0,
+            unflushed: 0,
+            flushes: Vec::new(),
         };
         let sent = self.begin_staged(&mut sending, &earlier).and_then(|()| self.send_all(&mut sending));
         // What is still under way has to be waited for: its bytes are counted.
@@ -274,6 +282,15 @@ impl Transfer {
         }
         self.meter.far(bytes);
         self.moved(sending, bytes);
+        sending.unflushed += bytes;
+        if sending.unflushed >= FLUSH_BYTES {
+            sending.unflushed = 0;
+            let (tell, told) = mpsc::sync_channel(1);
+            let request = Request::Fsync { fh: sending.staged.fh, data_only: true };
+            let session = &sending.staged.session;
+            session.start(request, None, Patience::Endless, move |outcome| drop(tell.send(outcome)));
+            sending.flushes.push(told);
+        }
         let Some(left) = sending.unsettled.get_mut(&chunk) else { return Ok(()) };
         *left -= 1;
         if *left == 0 {
@@ -307,6 +324,9 @@ impl Transfer {
         let after = rustix::fs::fstat(&sending.source).map_err(std::io::Error::from)?;
         if stamp_of(&after) != sending.stamp {
             return Err(Cause::Changed);
+        }
+        for flush in sending.flushes.drain(..) {
+            flush.recv().unwrap_or(Err(Errno::EIO))?;
         }
         let (staged, task) = (&sending.staged, sending.task);
         let size = sending.stamp.size;
