@@ -12,12 +12,12 @@ use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::codec::FrameKind;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Refusal;
-use nearfs_protocol::id::{BootEpoch, Change, Fh, Node, RequestId, TransferId};
+use nearfs_protocol::id::{BootEpoch, Change, Fh, Node, RequestId, SessionId, TransferId};
 use nearfs_protocol::message::{Push, RenameMode, Reply, Request, Written};
 use nearfs_protocol::roster::{Busy, Tally, TransferKind, TransferOutcome};
 
 use crate::scripted::{Asked, Heard, Peer};
-use crate::values::{ROOT, directory, entry, file, listed, name, opened, welcome};
+use crate::values::{ROOT, created, directory, entry, file, listed, name, renamed, welcome};
 
 fn connect(peer: &Peer, cancel: &Cancel) -> Remote {
     let config = RemoteConfig { connections: 1, ..RemoteConfig::default() };
@@ -223,7 +223,7 @@ fn a_session_that_was_lost_for_good_is_followed_by_another() {
     let lost = peer.call();
     assert!(matches!(lost.request, Request::Lookup { .. }));
     let mut restarted = welcome();
-    restarted.epoch = BootEpoch(2);
+    (restarted.epoch, restarted.session) = (BootEpoch(2), SessionId(8));
     peer.greet_with(Ok(restarted));
     peer.cut();
     // The walk begins anew, from the root.
@@ -297,7 +297,7 @@ fn a_file_is_written_whole_and_an_error_of_the_rest_is_told() {
         begin(&remote, move |remote| remote.create(&at, 0o644, libc::O_RDWR)?.write_at(0, &[7; 100]));
     match peer.call() {
         asked if matches!(asked.request, Request::Create { umask: 0o022, .. }) => {
-            asked.reply(opened(9, file(2, 0, 1)))
+            asked.reply(created(9, file(2, 0, 1)))
         }
         other => panic!("{other:?}"),
     }
@@ -342,7 +342,7 @@ fn a_renamed_directory_is_not_believed_to_be_where_it_was() {
     loop {
         let asked = peer.call();
         match &asked.request {
-            Request::Rename { .. } => break asked.reply(Reply::Done),
+            Request::Rename { .. } => break asked.reply(renamed(directory(2, 2))),
             Request::Forget { .. } => asked.reply(Reply::Done),
             other => panic!("{other:?}"),
         }

@@ -11,7 +11,7 @@ use nearfs_client::identity::Caller;
 use nearfs_client::vfs::Vfs;
 use nearfs_protocol::codec::{FrameKind, decode_control};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::greeting::{Hello, Refusal, Welcome};
+use nearfs_protocol::greeting::{Hello, Refusal, SessionWish, Welcome};
 use nearfs_protocol::id::RequestId;
 use nearfs_protocol::message::{Answer, Call, Reply, Request};
 use nearfs_transport::address::{Address, Source};
@@ -206,8 +206,16 @@ impl Shared {
             let (kind, id) = (frame.header.kind, frame.header.id);
             let heard = match kind {
                 FrameKind::Hello => {
-                    self.hellos.lock().push(decode_control(frame.control).unwrap());
-                    let greeting = self.welcome.lock().clone();
+                    let hello: Hello = decode_control(frame.control).unwrap();
+                    let mut greeting = self.welcome.lock().clone();
+                    // A server that was started again and lost its sessions begins others.
+                    if let (SessionWish::Resume { session, .. }, Ok(welcome)) = (&hello.session, &greeting)
+                        && welcome.session != *session
+                        && welcome.epoch != values::welcome().epoch
+                    {
+                        greeting = Err(Refusal::NoSession);
+                    }
+                    self.hellos.lock().push(hello);
                     // In this order, or a test could look for a connection that it cannot find yet.
                     self.connections.lock().push(Arc::clone(&wire));
                     match greeting {
