@@ -40,6 +40,18 @@ fn main() -> anyhow::Result<()> {
         client.round_trips(&format!("read {} KiB", bytes >> 10), in_flight, read)?;
     }
     client.ask(Request::Unlink { parent, name }, &[])?;
+    let name = |n: u64| Name::new(format!("measured{}", n / 2).as_bytes());
+    let flags = libc::O_WRONLY as u32;
+    client.round_trips("create, unlink", 1, |n| match name(n) {
+        Ok(name) if n % 2 == 0 => Request::Create { parent, name, mode: 0o600, umask: 0, flags },
+        Ok(name) => Request::Unlink { parent, name },
+        Err(_) => attr(n),
+    })?;
+    client.round_trips("mkdir, rmdir", 1, |n| match name(n) {
+        Ok(name) if n % 2 == 0 => Request::MakeDir { parent, name, mode: 0o700, umask: 0 },
+        Ok(name) => Request::RemoveDir { parent, name },
+        Err(_) => attr(n),
+    })?;
     Ok(())
 }
 
