@@ -1,7 +1,7 @@
 //! Open files and directories as the kernel names them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -26,12 +26,58 @@ pub(crate) struct OpenFile {
     pub(crate) readahead: Mutex<Readahead>,
     /// Why bytes that a program had put into a mapping never reached the server.
     pub(crate) lost: OnceLock<Errno>,
+    /// What was written to it and may be in the server's memory only.
+    pub(crate) unsynced: Unsynced,
+}
+
+/// How much of what was written through an open file has been brought to the server's disk since.
+#[derive(Debug, Default)]
+pub(crate) struct Unsynced {
+    changes: AtomicU64,
+    synced: AtomicU64,
+    is_lost: AtomicBool,
+}
+
+impl Unsynced {
+    /// The server has answered a change that it need not have on its disk.
+    pub(crate) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The system that the server runs on has lost its memory, perhaps with some of the changes.
+    fn lose(&self) {
+        if self.changes.load(Ordering::Acquire) > self.synced.load(Ordering::Acquire) {
+            self.is_lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// Errors: `EIO` if changes were lost. It stays so until the file is closed.
+    pub(crate) fn check(&self) -> Result<(), Errno> {
+        if self.is_lost.load(Ordering::Acquire) { Err(Errno::EIO) } else { Ok(()) }
+    }
+}
+
+/// What all open files of a node had been changed before it is synced.
+pub(crate) struct Syncing(Vec<(Arc<OpenFile>, u64)>);
+
+impl Syncing {
+    /// It was synced: that much is safe.
+    pub(crate) fn done(self) {
+        for (file, changes) in self.0 {
+            file.unsynced.synced.fetch_max(changes, Ordering::Release);
+        }
+    }
 }
 
 impl OpenFile {
     /// Whether writes go to the end of the file, wherever that is.
     pub(crate) fn appends(&self) -> bool {
         self.flags & libc::O_APPEND != 0
+    }
+
+    /// Whether each write is on the server's disk when it is answered.
+    pub(crate) fn is_synchronous(&self) -> bool {
+        self.flags & libc::O_DSYNC != 0
     }
 
     /// Whether its content goes past the caches.
@@ -115,6 +161,18 @@ impl Files {
         let files = self.files.read();
         let of_node = files.values().filter(|file| file.node == node);
         of_node.for_each(|file| _ = file.lost.set(errno));
+    }
+
+    /// A node is about to be synced.
+    pub(crate) fn syncing(&self, node: Node) -> Syncing {
+        let files = self.files.read();
+        let of_node = files.values().filter(|file| file.node == node);
+        Syncing(of_node.map(|file| (file.clone(), file.unsynced.changes.load(Ordering::Acquire))).collect())
+    }
+
+    /// The server's operating system was started again: what was not synced may be gone, and is never called safe.
+    pub(crate) fn note_restarted_system(&self) {
+        self.files.read().values().for_each(|file| file.unsynced.lose());
     }
 
     /// How many files and directories are open.

@@ -141,6 +141,13 @@ impl Rpc {
                 return false;
             }
         };
+        let restarted_system =
+            std::mem::replace(&mut state.boot, greeted.welcome.boot) != greeted.welcome.boot;
+        if restarted_system && let Some(listener) = self.boot_listener.get() {
+            log::warn!("{}: the server's system was started again", self.address);
+            // Before anything is sent again: no answer of the new system must be taken for one of the old.
+            listener();
+        }
         let lane = match self.add_lane(state, connection, greeted) {
             Ok(lane) => lane,
             Err(error) => {

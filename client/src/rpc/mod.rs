@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nearfs_protocol::codec::{FrameKind, encode_frame};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Welcome;
-use nearfs_protocol::id::{Node, RequestId};
+use nearfs_protocol::id::{BootId, Node, RequestId};
 use nearfs_protocol::message::{Call, Caller, ReleasedFile, Reply, Request};
 use nearfs_protocol::session::ConnectionId;
 use nearfs_protocol::session::client::{ClientSession, Destination, Ending, Full, Phase, Terms};
@@ -94,15 +94,18 @@ pub(crate) struct Rpc {
     watch: Condvar,
     bystanders: Mutex<Bystanders>,
     doubt_listener: OnceLock<DoubtListener>,
-    resume_listener: OnceLock<ResumeListener>,
+    resume_listener: OnceLock<Listener>,
+    boot_listener: OnceLock<Listener>,
     chores: Chores,
 }
 
 /// Called from threads that must not be held up.
-type ResumeListener = Box<dyn Fn() + Send + Sync>;
+type Listener = Box<dyn Fn() + Send + Sync>;
 
 struct State {
     session: ClientSession<Waiting>,
+    /// The server's system as it was started last.
+    boot: BootId,
     /// The first carries what is small, the others bulk data. None while the session is lost.
     lanes: Vec<Arc<Lane>>,
     next_bulk: usize,
@@ -160,6 +163,7 @@ impl Rpc {
             pool,
             state: Mutex::new(State {
                 session,
+                boot: welcome.boot,
                 lanes: Vec::new(),
                 next_bulk: 0,
                 joining: false,
@@ -179,6 +183,7 @@ impl Rpc {
             bystanders: Mutex::default(),
             doubt_listener: OnceLock::new(),
             resume_listener: OnceLock::new(),
+            boot_listener: OnceLock::new(),
             chores: Chores::default(),
         });
         rpc.add_lane(&mut rpc.state.lock(), connection, greeted)?;
@@ -189,8 +194,16 @@ impl Rpc {
     }
 
     /// Who is told that the session goes on over another connection, before anything asked for later is answered.
-    pub(crate) fn set_resume_listener(&self, listener: ResumeListener) {
+    pub(crate) fn set_resume_listener(&self, listener: Listener) {
         if self.resume_listener.set(listener).is_err() {
+            log::warn!("a second listener was set and is not used");
+        }
+    }
+
+    /// Who is told that the system on which the server runs was started again, before anything is sent to it. Called with
+    /// the session locked.
+    pub(crate) fn set_boot_listener(&self, listener: Listener) {
+        if self.boot_listener.set(listener).is_err() {
             log::warn!("a second listener was set and is not used");
         }
     }

@@ -104,6 +104,12 @@ impl Vfs {
             }
         }));
         let own = Arc::downgrade(&vfs);
+        vfs.rpc.set_boot_listener(Box::new(move || {
+            if let Some(vfs) = own.upgrade() {
+                vfs.files.note_restarted_system();
+            }
+        }));
+        let own = Arc::downgrade(&vfs);
         vfs.rpc.set_resume_listener(Box::new(move || {
             if let Some(vfs) = own.upgrade() {
                 vfs.distrust_locked();

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::cache::FillToken;
 use crate::cache::dentry::Dentry;
 use crate::cache::readahead::Readahead;
-use crate::files::OpenFile;
+use crate::files::{OpenFile, Unsynced};
 use crate::foresight::{OPENED_AHEAD_TIME_MAX, open_flags};
 use crate::identity::Caller;
 use crate::rpc::Outcome;
@@ -113,8 +113,9 @@ impl Vfs {
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
+        let is_kept = file.unsynced.check();
         if !self.locked.take(file.node, owner) {
-            return done(Ok(()));
+            return done(is_kept);
         }
         let request = Request::Flush { fh: file.fh, owner };
         let done = self.rpc.wait_apart(caller.pid, |outcome| match outcome {
@@ -124,7 +125,9 @@ impl Vfs {
         });
         // Given up, it would leave locks that nobody holds any more.
         let patience = self.writers_patience();
-        self.call_surviving(caller, file.node, request, patience, |outcome| done(outcome.map(|_| ())));
+        self.call_surviving(caller, file.node, request, patience, move |outcome| {
+            done(outcome.and(is_kept));
+        });
     }
 
     /// Brings a file's content to the server's disk (fsync(2), fdatasync(2)).
@@ -140,8 +143,13 @@ impl Vfs {
         if let Some(errno) = file.lost.get() {
             return done(Err(*errno));
         }
+        tri!(file.unsynced.check(), done);
         let request = Request::Fsync { fh: file.fh, data_only };
-        self.call_writing(caller, file.node, request, None, |outcome| done(outcome.map(|_| ())));
+        let syncing = self.files.syncing(file.node);
+        self.call_writing(caller, file.node, request, None, move |outcome| {
+            // The server that answers may be another than the one that had the bytes.
+            done(outcome.and_then(|_| file.unsynced.check()).inspect(|()| syncing.done()));
+        });
     }
 
     /// The last descriptor of a file was closed. Nobody waits for it, so that it is closed at the server together with
@@ -166,7 +174,8 @@ impl Vfs {
             self.cache.blocks.fill_whole(token, attr.node, attr.change, &content);
         }
         let readahead = Mutex::new(Readahead::new());
-        let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead, lost: OnceLock::new() };
+        let (lost, unsynced) = (OnceLock::new(), Unsynced::default());
+        let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead, lost, unsynced };
         // The kernel computes where an append goes from a size that it remembers, so that its pages would be
         // wrong after every append of somebody else.
         let direct_io = self.config.cache_bytes == 0 || file.appends() || file.is_direct();

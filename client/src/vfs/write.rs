@@ -26,6 +26,7 @@ impl Vfs {
         done: impl FnOnce(Result<u32, Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
+        tri!(file.unsynced.check(), done);
         let node = file.node;
         let at = if file.appends() { WriteAt::End } else { WriteAt::Offset(offset) };
         let sync = if self.config.sync { WriteSync::All } else { WriteSync::None };
@@ -37,6 +38,9 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let request = Request::Write { fh: file.fh, at, sync };
         self.call_writing(caller, node, request, payload, move |outcome| {
+            if sync == WriteSync::None && !file.is_synchronous() && outcome.is_ok() {
+                file.unsynced.changed();
+            }
             let written = vfs.written(token, outcome).and_then(|written| {
                 let size = usize::try_from(written.size).map_err(|_| Errno::EIO)?;
                 let content = content.get(..size).ok_or(Errno::EIO)?;
@@ -80,6 +84,7 @@ impl Vfs {
             vfs.cache.blocks.changed(file.node, offset..u64::MAX);
             done(match outcome {
                 Ok((Reply::Changed { before, attr }, _)) => {
+                    file.unsynced.changed();
                     vfs.changed(token, before, &attr);
                     Ok(())
                 }
@@ -112,6 +117,7 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let request = Request::CopyRange { from: from.fh, from_offset, to: to.fh, to_offset, length };
         self.call(caller, to.node, request, move |outcome| {
+            to.unsynced.changed();
             vfs.cache.blocks.changed(to.node, to_offset..to_offset.saturating_add(length));
             done(vfs.written(token, outcome).and_then(|written| match written.size <= length {
                 true => Ok(written.size),

@@ -7,11 +7,11 @@ use nearfs_client::config::VfsConfig;
 use nearfs_client::vfs::Vfs;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::{Refusal, SessionWish, Welcome};
-use nearfs_protocol::id::{BootEpoch, Change, SessionToken};
+use nearfs_protocol::id::{BootEpoch, BootId, Change, SessionToken};
 use nearfs_protocol::message::{Reply, Request, Written};
 
 use crate::scripted::{Heard, ME, PATIENCE, Peer, ask, write};
-use crate::values::{directory, file, made, welcome, with_open_file};
+use crate::values::{directory, file, look_up, made, open, welcome, with_open_file};
 
 fn await_connected(vfs: &Arc<Vfs>) {
     let begun = Instant::now();
@@ -189,4 +189,44 @@ fn a_connection_that_falls_silent_is_given_up() {
     }
     assert!(begun.elapsed() > Duration::from_secs(4), "{:?}", begun.elapsed());
     greeting.join().unwrap().unwrap();
+}
+
+#[test]
+fn what_was_not_synced_when_the_servers_system_was_started_again_is_never_called_safe() {
+    let (peer, vfs) = Peer::with_client();
+    look_up(&peer, &vfs, "file", file(7, 10, 1));
+    let [synced, unsynced, idle, under_way] =
+        [500, 501, 502, 503].map(|fh| open(&peer, &vfs, file(7, 10, 1), libc::O_RDWR, fh));
+    let fsync = |fh| ask(|done| vfs.fsync(ME, 0, fh, false, done));
+    let written = || Written { size: 3, offset: 0, before: Change(1), attr: file(7, 10, 1) };
+    let writes = |fh| {
+        let pending = write(&vfs, fh, 0, b"abc");
+        peer.call().reply(Reply::Written(written()));
+        pending.get().unwrap();
+    };
+    writes(synced);
+    let pending = fsync(idle);
+    peer.call().reply(Reply::Done);
+    pending.get().unwrap();
+    writes(unsynced);
+    let late = write(&vfs, under_way, 0, b"abc");
+    peer.call();
+    let asked = fsync(unsynced);
+    peer.call();
+    peer.greet_with(Ok(Welcome { epoch: BootEpoch(2), boot: BootId([2; 16]), ..welcome() }));
+    peer.cut();
+    peer.call().reply(Reply::Written(written()));
+    peer.call().reply(Reply::Done);
+    late.get().unwrap();
+    assert_eq!(asked.get(), Err(Errno::EIO), "the new system has synced what it has");
+    for fh in [synced, idle, under_way] {
+        let pending = fsync(fh);
+        peer.call().reply(Reply::Done);
+        pending.get().unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(fsync(unsynced).get(), Err(Errno::EIO));
+        assert_eq!(write(&vfs, unsynced, 0, b"abc").get(), Err(Errno::EIO));
+        assert_eq!(ask(|done| vfs.flush(ME, 0, unsynced, 1, done)).get(), Err(Errno::EIO));
+    }
 }
