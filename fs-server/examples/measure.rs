@@ -1,6 +1,7 @@
 //! Measures what a server's connection gives, without a client's caches or a kernel between:
 //! `cargo run --release --example measure -- nearfs://127.0.0.1/`.
-//! Writes a file of 64 MiB called `measured` into the export and removes it.
+//! Writes a file of 64 MiB called `measured` into the export and removes it; with `names` as a second word it only makes and
+//! removes names.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ fn main() -> anyhow::Result<()> {
     let source: Source = std::env::args().nth(1).context("which server?")?.parse()?;
     let mut client = Client::connect(source)?;
     let parent = client.root;
+    if std::env::args().nth(2).is_some_and(|what| what == "names") {
+        return names(&mut client);
+    }
     let name = Name::new(b"measured")?;
     let create = Request::Create { parent, name: name.clone(), mode: 0o600, umask: 0, flags: 2 };
     let Reply::Created { fh, .. } = client.ask(create, &[])? else { bail!("not opened") };
@@ -40,17 +44,22 @@ fn main() -> anyhow::Result<()> {
         client.round_trips(&format!("read {} KiB", bytes >> 10), in_flight, read)?;
     }
     client.ask(Request::Unlink { parent, name }, &[])?;
-    let name = |n: u64| Name::new(format!("measured{}", n / 2).as_bytes());
-    let flags = libc::O_WRONLY as u32;
-    client.round_trips("create, unlink", 1, |n| match name(n) {
-        Ok(name) if n % 2 == 0 => Request::Create { parent, name, mode: 0o600, umask: 0, flags },
+    names(&mut client)
+}
+
+/// Changes of names, one at a time.
+fn names(client: &mut Client) -> anyhow::Result<()> {
+    let parent = client.root;
+    let name = |prefix: &str, n: u64| Name::new(format!("{prefix}{}", n / 2).as_bytes());
+    client.round_trips("mknod, unlink", 1, |n| match name("f", n) {
+        Ok(name) if n % 2 == 0 => Request::MakeNode { parent, name, mode: 0o600, umask: 0, rdev: 0 },
         Ok(name) => Request::Unlink { parent, name },
-        Err(_) => attr(n),
+        Err(_) => Request::StatFs { node: parent },
     })?;
-    client.round_trips("mkdir, rmdir", 1, |n| match name(n) {
+    client.round_trips("mkdir, rmdir", 1, |n| match name("d", n) {
         Ok(name) if n % 2 == 0 => Request::MakeDir { parent, name, mode: 0o700, umask: 0 },
         Ok(name) => Request::RemoveDir { parent, name },
-        Err(_) => attr(n),
+        Err(_) => Request::StatFs { node: parent },
     })?;
     Ok(())
 }
