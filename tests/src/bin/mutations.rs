@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use nearfs_tests::mutations::{Mutation, all};
+use rustix::mount::UnmountFlags;
 
 /// Longest time for a build, and for a test: one that hangs has noticed as well.
 const BUILD_TIME_MAX: Duration = Duration::from_secs(1800);
@@ -70,12 +71,15 @@ fn main() -> Result<ExitCode> {
 struct Copy {
     tree: PathBuf,
     target: PathBuf,
+    /// Where its tests put what they need for a while.
+    scratch: PathBuf,
 }
 
 impl Copy {
     fn make(root: &Path) -> Result<Copy> {
         let place = root.join("target/mutations");
-        let copy = Copy { tree: place.join("tree"), target: place.join("target") };
+        let copy =
+            Copy { tree: place.join("tree"), target: place.join("target"), scratch: place.join("scratch") };
         fs::create_dir_all(&copy.tree)?;
         // What git knows, changed or not, and what is new. What is the same keeps its time, so that little is built
         // again; the times of the project would make cargo take what was broken last for up to date.
@@ -149,7 +153,10 @@ impl Copy {
         let log = tempfile::NamedTempFile::new()?;
         let mut command = self.cargo(&["test", "-p"]);
         command.args(test).stdout(log.reopen()?).stderr(log.reopen()?);
-        let passed = ends_within(&mut command, TEST_TIME_MAX)?;
+        fs::create_dir_all(&self.scratch)?;
+        let passed = ends_within(command.env("TMPDIR", &self.scratch), TEST_TIME_MAX);
+        self.clean_up()?;
+        let passed = passed?;
         if passed {
             let text = fs::read_to_string(log.path()).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
@@ -159,6 +166,26 @@ impl Copy {
                 .for_each(|line| println!("    {line}"));
         }
         Ok(passed)
+    }
+
+    /// A test that was ended leaves servers and mounts behind.
+    fn clean_up(&self) -> Result<()> {
+        for process in fs::read_dir("/proc")?.map_while(Result::ok) {
+            let is_ours =
+                || fs::read_link(process.path().join("exe")).ok()?.starts_with(&self.target).then_some(());
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(pid) = pid.filter(|_| is_ours().is_some()) {
+                // SAFETY: kill(2) has no memory to get wrong; the program is one that was built here.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
+        let table = fs::read_to_string("/proc/self/mountinfo")?;
+        let places = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+        for place in places.filter(|place| place.starts_with(&self.scratch)) {
+            rustix::mount::unmount(place, UnmountFlags::DETACH)
+                .with_context(|| format!("unmounting {}", place.display()))?;
+        }
+        fs::remove_dir_all(&self.scratch).with_context(|| format!("removing {}", self.scratch.display()))
     }
 
     fn build(&self, words: &[&str]) -> Result<()> {
