@@ -336,7 +336,8 @@ impl Terminal {
             while let Ok(count @ 1..) = self.ours.read(&mut bytes) {
                 self.parser.process(&bytes[..count]);
             }
-            let shown = self.parser.screen().contents();
+            // Row by row: a full row followed by another would count as one wrapped line.
+            let shown = self.parser.screen().rows(0, 100).collect::<Vec<_>>().join("\n");
             if wanted(&shown) {
                 return shown;
             }
