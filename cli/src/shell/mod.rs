@@ -50,7 +50,13 @@ pub(crate) struct ShellOptions {
     source: Option<String>,
 
     /// Run these commands instead of reading them
-    #[arg(short, long = "command", value_name = "COMMANDS", conflicts_with = "file")]
+    #[arg(
+        short,
+        long = "command",
+        value_name = "COMMANDS",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     commands: Option<OsString>,
 
     /// Run the commands in this file, - for standard input

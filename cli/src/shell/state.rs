@@ -143,8 +143,12 @@ impl Shell {
 
     /// A path on the server, as it was written in an argument: without patterns.
     pub(crate) fn remote_path(&self, argument: &OsStr) -> Result<RemotePath, Failure> {
-        let bytes = argument.as_bytes();
-        self.joined(&if self.is_one_shot { bytes.to_vec() } else { unescape(bytes) })
+        self.joined(&self.unquoted(argument))
+    }
+
+    /// What an argument says, without patterns.
+    pub(crate) fn unquoted(&self, argument: &OsStr) -> Vec<u8> {
+        if self.is_one_shot { argument.as_bytes().to_vec() } else { unescape(argument.as_bytes()) }
     }
 
     /// All paths on the server that arguments stand for; of no argument, where one is. A pattern that stands for nothing is

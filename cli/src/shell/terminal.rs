@@ -33,6 +33,7 @@ pub(crate) fn run(shell: &mut Shell) -> Result<u8, Failure> {
     while !shell.is_over {
         editor.set_helper(Some(Prompter { completion: completion(shell) }));
         let prompt = prompt(shell);
+        shell.out.flush()?;
         match editor.readline(&prompt) {
             Ok(line) => {
                 let Some(line) = recalled(shell, &line) else { continue };
@@ -55,9 +56,8 @@ pub(crate) fn run(shell: &mut Shell) -> Result<u8, Failure> {
 pub(crate) fn greet(out: &mut Output) -> Result<(), Failure> {
     let title = format!("nearfs {}: files of another machine.", env!("CARGO_PKG_VERSION"));
     let title = out.paint(Kind::Heading, &title);
-    out.line(&format!(
-        "{title} `help VERB` tells more, Tab completes, Ctrl-C ends a command, Ctrl-D leaves."
-    ))?;
+    out.line(&title)?;
+    out.line("`help VERB` tells more. Tab completes, Ctrl-C ends a command, Ctrl-D leaves.")?;
     help::summary(out)?;
     out.flush()
 }

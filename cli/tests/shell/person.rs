@@ -223,7 +223,7 @@ fn messages_have_colours_unless_they_are_not_wanted() {
         terminal.type_line("ls missing");
         terminal.shows("no such file or directory");
         assert_eq!(terminal.has_color("/missing"), wanted, "errors");
-        terminal.type_line("mkdir new");
+        terminal.type_line(if wanted { "mkdir one" } else { "mkdir two" });
         terminal.shows("made the directory");
         assert_eq!(terminal.has_color("made the"), wanted, "what was done");
     }

@@ -63,7 +63,9 @@ impl FindOptions {
 
 pub(crate) fn find(shell: &mut Shell, options: &FindOptions) -> Result<(), Failure> {
     let (paths, tests) = options.arguments.split_at(options.path_count());
-    let tests = Tests::parse(tests)?;
+    // At the prompt a pattern is quoted to be a pattern of names, not one of paths.
+    let values: Vec<Vec<u8>> = tests.iter().map(|test| shell.unquoted(test)).collect();
+    let tests = Tests::parse(&values)?;
     let paths = shell.remote_paths_or_place(paths)?;
     let mut tally = Tally::default();
     for path in &paths {
@@ -101,9 +103,9 @@ fn find_below(shell: &mut Shell, path: &RemotePath, tests: &Tests, tally: &mut T
 }
 
 impl Tests {
-    fn parse(arguments: &[OsString]) -> Result<Tests, Failure> {
+    fn parse(arguments: &[Vec<u8>]) -> Result<Tests, Failure> {
         let mut tests = Tests::default();
-        let mut rest = arguments.iter().map(|argument| argument.as_bytes());
+        let mut rest = arguments.iter().map(Vec::as_slice);
         while let Some(name) = rest.next() {
             // Two dashes are as good as one.
             let name = name.strip_prefix(b"-").filter(|name| name.starts_with(b"-")).unwrap_or(name);
