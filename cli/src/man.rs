@@ -11,6 +11,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use nearfs_fuse_client::options::MOUNT_OPTIONS;
 
 use crate::shell::EXIT_CODES;
+use crate::shell::verb::{GROUPS, described};
 
 /// Commands whose exit codes are those of the shell.
 const SHELL_COMMANDS: &[&str] =
@@ -57,8 +58,9 @@ fn write_pages(mut program: Command, directory: &Path) -> anyhow::Result<()> {
 }
 
 fn page(command: Command) -> anyhow::Result<Vec<u8>> {
-    let is_mount = command.get_name() == "nearfs-mount";
-    let is_shell = SHELL_COMMANDS.iter().any(|name| command.get_name() == format!("nearfs-{name}"));
+    let command_name = command.get_name().to_owned();
+    let is_mount = command_name == "nearfs-mount";
+    let is_shell = SHELL_COMMANDS.iter().any(|name| command_name == format!("nearfs-{name}"));
     let has_subcommands = command.has_subcommands();
     // What follows the options in the help is a table; the manual has a section of its own for it.
     let man = Man::new(command.after_help("").after_long_help(""));
@@ -74,6 +76,9 @@ fn page(command: Command) -> anyhow::Result<Vec<u8>> {
     if is_mount {
         mount_options().to_writer(&mut page)?;
     }
+    if command_name == "nearfs-shell" {
+        verbs().to_writer(&mut page)?;
+    }
     exit_status(if is_shell { EXIT_CODES } else { EXIT_STATUS }).to_writer(&mut page)?;
     Ok(page)
 }
@@ -84,6 +89,18 @@ fn mount_options() -> Roff {
     section.text([roman("For -o, separated by commas; a later one wins over an earlier one.")]);
     for (names, what) in MOUNT_OPTIONS {
         tagged(&mut section, names, what);
+    }
+    section
+}
+
+fn verbs() -> Roff {
+    let mut section = Roff::new();
+    section.control("SH", ["COMMANDS"]);
+    section.text([roman(
+        "At the prompt; `help COMMAND` tells the options of one. Names that follow each other are the same.",
+    )]);
+    for (names, about) in GROUPS.iter().flat_map(|(_, names)| described(names)) {
+        tagged(&mut section, &names, &about);
     }
     section
 }

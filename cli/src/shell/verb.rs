@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::shell::command::{connection, find, help, list, look, make, place, remove, rename};
+use crate::shell::command::{connection, find, help, list, look, make, place, remove, rename, who};
 use crate::shell::failure::Failure;
 use crate::shell::state::Shell;
 use crate::transfer::{self, CatOptions, CheckOptions, GetOptions, PutOptions};
@@ -26,6 +26,8 @@ pub(crate) enum Verb {
     #[command(visible_aliases = ["close", "byebye"])]
     Disconnect,
     Status(connection::StatusOptions),
+    Who(who::WhoOptions),
+    Kick(who::KickOptions),
     /// Leaves the server and the shell
     #[command(visible_aliases = ["quit", "bye"])]
     Exit,
@@ -68,7 +70,7 @@ pub(crate) enum Verb {
 
 /// Verbs in the order in which people look for them.
 pub(crate) const GROUPS: &[(&str, &[&str])] = &[
-    ("Server", &["connect", "disconnect", "status", "exit"]),
+    ("Server", &["connect", "disconnect", "status", "who", "kick", "exit"]),
     ("Looking", &["ls", "pwd", "cd", "stat", "size", "du", "df", "find"]),
     ("Copying", &["get", "reget", "put", "reput", "cat", "check"]),
     ("Changing", &["rm", "mkdir", "rmdir", "mv"]),
@@ -100,6 +102,18 @@ pub(crate) fn side(name: &str) -> Side {
         Some("help") => Side::Verbs,
         Some(_) | None => Side::Nothing,
     }
+}
+
+/// The verbs of a group as people read of them: their names, and what they do.
+pub(crate) fn described(names: &[&str]) -> Vec<(String, String)> {
+    let line = <Line as clap::CommandFactory>::command();
+    let commands = names.iter().filter_map(|name| line.find_subcommand(name));
+    let described = commands.map(|command| {
+        let aliases: Vec<&str> = command.get_visible_aliases().collect();
+        let names = [&[command.get_name()], &aliases[..]].concat().join(", ");
+        (names, command.get_about().map(ToString::to_string).unwrap_or_default())
+    });
+    described.collect()
 }
 
 /// All names of all verbs.
@@ -137,6 +151,8 @@ pub(crate) fn run(shell: &mut Shell, verb: &Verb) -> Result<(), Failure> {
         Verb::Connect(options) => connection::connect(shell, options),
         Verb::Disconnect => connection::disconnect(shell),
         Verb::Status(options) => connection::status(shell, options),
+        Verb::Who(options) => who::who(shell, options),
+        Verb::Kick(options) => who::kick(shell, options),
         Verb::Exit => {
             shell.is_over = true;
             Ok(())
@@ -183,6 +199,8 @@ impl Verb {
     pub(crate) fn is_json(&self) -> bool {
         match self {
             Verb::Status(options) => options.json,
+            Verb::Who(options) => options.json,
+            Verb::Kick(options) => options.json,
             Verb::Ls(options) => options.json,
             Verb::Rm(options) => options.json,
             Verb::Mkdir(options) => options.json,
@@ -234,6 +252,8 @@ impl Verb {
             Verb::Connect(_)
             | Verb::Disconnect
             | Verb::Status(_)
+            | Verb::Who(_)
+            | Verb::Kick(_)
             | Verb::Exit
             | Verb::Pwd
             | Verb::Cd(_)

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::site::Site;
-use crate::support::{Companion, Server, nearfs, run, run_within};
+use crate::support::{Companion, PROMPT, Server, nearfs, run, run_within, wait_for};
 
 #[test]
 fn a_read_only_share_says_so() {
@@ -44,6 +44,28 @@ fn what_the_servers_user_may_not_do_is_not_permitted() {
     let ended = shell("find");
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains("/docs: permission denied") && ended.out.contains("/notes\n"), "{ended:?}");
+}
+
+#[test]
+fn what_another_shell_uploads_is_left_alone() {
+    let site = Site::new();
+    fs::write(site.home().join("notes"), vec![b'n'; 4 << 20]).unwrap();
+    let source = site.world.source();
+    let mut put = site.nearfs();
+    put.args(["put", "-f", "-q", "--limit-rate", "200K", "notes", &format!("{source}notes")]);
+    let _uploading = Companion::start(&mut put);
+    let is_busy = || site.shell("who").succeeded().out.contains("upload of /notes: ").then_some(());
+    wait_for(PROMPT, is_busy).expect("the upload is announced");
+    for commands in ["rm notes", "mv notes elsewhere"] {
+        let ended = site.shell(commands).refused(1, "/notes is being uploaded by ");
+        assert!(ended.err.trim_end().ends_with('%'), "{ended:?}");
+    }
+    assert_eq!(
+        fs::read(site.export().join("notes")).unwrap(),
+        b"hello\n",
+        "the old file is there all the time"
+    );
+    site.shell("mv link elsewhere; rm elsewhere").succeeded();
 }
 
 #[test]

@@ -69,6 +69,7 @@ pub(crate) fn status(shell: &mut Shell, _options: &StatusOptions) -> Result<(), 
     let seconds = connection.since.elapsed().unwrap_or_default().as_secs();
     let ending = session.ending();
     let state = match (&ending, status.connected) {
+        (Some(ending), _) if session.is_dismissed() => format!("over: {ending}"),
         (Some(ending), _) => format!("lost: {ending}; the next command connects anew"),
         (None, true) => "connected".to_owned(),
         (None, false) => "the connection is lost, and is being made again".to_owned(),

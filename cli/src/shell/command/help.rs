@@ -5,7 +5,7 @@ use clap::{Args, CommandFactory};
 use crate::shell::failure::Failure;
 use crate::shell::output::{Kind, Output};
 use crate::shell::state::Shell;
-use crate::shell::verb::{GROUPS, Line, nearest};
+use crate::shell::verb::{GROUPS, Line, described, nearest};
 
 /// Tells of all verbs, or all of one
 #[derive(Args, Debug)]
@@ -47,8 +47,14 @@ pub(crate) fn help(shell: &mut Shell, options: &HelpOptions) -> Result<(), Failu
     };
     match line.get_subcommands_mut().find(is_meant) {
         Some(command) => {
-            let text = command.render_long_help().to_string();
-            shell.out.line(text.trim_end())
+            let aliases: Vec<&str> = command.get_visible_aliases().collect();
+            let names = if aliases.is_empty() {
+                String::new()
+            } else {
+                format!("\n\nThe same: {}", aliases.join(", "))
+            };
+            let text = command.clone().render_help().to_string();
+            shell.out.line(&format!("{}{names}", text.trim_end()))
         }
         None => Err(Failure::Usage(unknown(shell, verb))),
     }
@@ -65,14 +71,10 @@ pub(crate) fn unknown(shell: &Shell, verb: &str) -> String {
 
 /// All verbs, a line each.
 pub(crate) fn summary(out: &mut Output) -> Result<(), Failure> {
-    let line = Line::command();
     for (title, names) in GROUPS {
         let title = out.paint(Kind::Heading, title);
         out.line(&title)?;
-        for command in names.iter().filter_map(|name| line.find_subcommand(name)) {
-            let aliases: Vec<&str> = command.get_visible_aliases().collect();
-            let names = [&[command.get_name()], &aliases[..]].concat().join(", ");
-            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        for (names, about) in described(names) {
             out.line(&format!("  {names:<28} {about}"))?;
         }
     }

@@ -1,5 +1,6 @@
 //! The verbs, a family a file.
 
+pub(crate) mod announce;
 pub(crate) mod connection;
 pub(crate) mod find;
 pub(crate) mod help;
@@ -10,3 +11,4 @@ pub(crate) mod make;
 pub(crate) mod place;
 pub(crate) mod remove;
 pub(crate) mod rename;
+pub(crate) mod who;

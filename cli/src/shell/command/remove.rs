@@ -8,8 +8,10 @@ use nearfs_client::remote::{Follow, Found, Patience, Remote, RemoteError, Remote
 use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::Request;
+use nearfs_protocol::roster::TransferKind;
 use serde_json::json;
 
+use crate::shell::command::announce;
 use crate::shell::failure::{Failure, Tally};
 use crate::shell::output::{Kind, count, joined, path_fields, size};
 use crate::shell::state::{Answer, Shell};
@@ -96,14 +98,15 @@ fn remove(shell: &mut Shell, options: &RmOptions, path: &RemotePath, asks: &mut 
             Answer::No => return shell.out.say(Kind::Note, &format!("kept {path}")),
         }
     }
+    let announced = announce::announce(&remote, TransferKind::Delete, path)?;
     if !is_directory {
-        remote.remove_file(path)?;
+        announce::end(announced, remote.remove_file(path).map_err(Failure::from))?;
         let bytes = found.attr.size;
         shell.out.object(&joined(path_fields(&path.to_bytes()), json!({ "removed": 1, "bytes": bytes })))?;
         return shell.out.say(Kind::Done, &format!("removed {what}"));
     }
     let mut removed = Removed::default();
-    let result = remove_tree(shell, &remote, found, path, 0, &mut removed);
+    let result = announce::end(announced, remove_tree(shell, &remote, found, path, 0, &mut removed));
     let Removed { files, directories, bytes } = removed;
     let object = json!({ "removed": files + directories, "bytes": bytes, "complete": result.is_ok() });
     shell.out.object(&joined(path_fields(&path.to_bytes()), object))?;

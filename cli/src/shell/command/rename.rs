@@ -7,8 +7,10 @@ use nearfs_client::remote::{Follow, Remote, RemoteError, RemotePath};
 use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::RenameMode;
+use nearfs_protocol::roster::TransferKind;
 use serde_json::json;
 
+use crate::shell::command::announce;
 use crate::shell::failure::{Failure, Tally};
 use crate::shell::output::{Kind, size};
 use crate::shell::state::Shell;
@@ -49,7 +51,7 @@ pub(crate) fn mv(shell: &mut Shell, options: &MvOptions) -> Result<(), Failure> 
             Some(name) if is_directory && *source != target => target.child(name.clone()),
             Some(_) | None => target.clone(),
         };
-        match move_one(&remote, source, &to, options.force) {
+        match announced(&remote, source, &to, options.force) {
             Ok(attr) => {
                 tally.done();
                 shell.out.object(
@@ -72,7 +74,8 @@ pub(crate) fn mv(shell: &mut Shell, options: &MvOptions) -> Result<(), Failure> 
     tally.finish()
 }
 
-fn move_one(remote: &Remote, source: &RemotePath, to: &RemotePath, force: bool) -> Result<Attr, Failure> {
+/// Moves unless another shell is at the name.
+fn announced(remote: &Remote, source: &RemotePath, to: &RemotePath, force: bool) -> Result<Attr, Failure> {
     // Asked first, because the server's own word for a missing source and a missing directory is the same.
     let attr = remote.stat(source, Follow::No).map_err(|error| match error.errno() {
         Errno::ENOENT => Failure::Missing(format!("{source} does not exist")),
@@ -84,16 +87,21 @@ fn move_one(remote: &Remote, source: &RemotePath, to: &RemotePath, force: bool) 
     if to.is_within(source) {
         return Err(Failure::Refused(format!("{source} cannot be moved into itself")));
     }
+    let announced = announce::announce(remote, TransferKind::Rename, source)?;
+    announce::end(announced, move_one(remote, source, to, force))?;
+    Ok(attr)
+}
+
+fn move_one(remote: &Remote, source: &RemotePath, to: &RemotePath, force: bool) -> Result<(), Failure> {
     let mode = if force { RenameMode::Replace } else { RenameMode::NoReplace };
     match remote.rename(source, to, mode) {
-        Ok(()) => Ok(attr),
+        Ok(()) => Ok(()),
         // Not every file system can refuse to replace: then it is looked at before.
         Err(error) if !force && matches!(error.errno(), Errno::EINVAL | Errno::EOPNOTSUPP) => {
             if remote.stat_if_there(to, Follow::No)?.is_some() {
                 return Err(exists(to));
             }
-            remote.rename(source, to, RenameMode::Replace)?;
-            Ok(attr)
+            Ok(remote.rename(source, to, RenameMode::Replace)?)
         }
         Err(error) => Err(explain(error, source, to)),
     }

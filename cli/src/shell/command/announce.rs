@@ -1,0 +1,32 @@
+//! Telling others what is about to happen to a name, and hearing whether somebody is at it.
+
+use nearfs_client::remote::{Announced, Remote, RemoteError, RemotePath, Transfer};
+use nearfs_protocol::roster::{TransferKind, TransferOutcome};
+
+use crate::shell::failure::Failure;
+
+/// Says that this name is about to be removed or renamed; a failure says who is at it.
+pub(crate) fn announce(remote: &Remote, kind: TransferKind, path: &RemotePath) -> Result<Transfer, Failure> {
+    let (parent, name) = remote.find_parent(path)?;
+    let place = (parent.node.node(), name);
+    match parent.session.announce(kind, place, 0, None) {
+        Ok(Announced::Begun(transfer)) => Ok(transfer),
+        Ok(Announced::Busy(busy)) => Err(Failure::Refused(format!("{path} is {busy}"))),
+        Err(reason) => Err(RemoteError::new(path, reason).into()),
+    }
+}
+
+/// Says how it ended.
+pub(crate) fn end(transfer: Transfer, result: Result<(), Failure>) -> Result<(), Failure> {
+    let outcome = match &result {
+        Ok(()) => TransferOutcome::Done,
+        Err(Failure::Remote(error)) if error.is_interrupted() => TransferOutcome::GivenUp,
+        Err(Failure::Remote(error)) => TransferOutcome::Failed(error.errno()),
+        Err(_) => TransferOutcome::GivenUp,
+    };
+    // What was done is done, whether the server still knows of the announcement or not.
+    if let Err(reason) = transfer.end(outcome) {
+        log::debug!("the server knows nothing of it any more: {reason}");
+    }
+    result
+}

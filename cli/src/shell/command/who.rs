@@ -1,0 +1,146 @@
+//! Who else is connected, and ending that.
+
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use nearfs_client::remote::RemoteError;
+use nearfs_client::remote::path::printable;
+use nearfs_protocol::attr::Time;
+use nearfs_protocol::errno::Errno;
+use nearfs_protocol::id::SessionId;
+use nearfs_protocol::roster::{SessionReport, TransferReport};
+use serde_json::{Value, json};
+
+use crate::shell::command::connection::duration;
+use crate::shell::failure::Failure;
+use crate::shell::output::{Kind, count, moment, size, timestamp};
+use crate::shell::state::Shell;
+
+/// Tells who is connected
+#[derive(Args, Debug)]
+pub(crate) struct WhoOptions {
+    /// For scripts: one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Ends the connection of a client; for the server's owner
+#[derive(Args, Debug)]
+pub(crate) struct KickOptions {
+    /// Which, by its number in `who`
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    id: Option<u64>,
+    /// All but our own
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
+    /// For scripts: one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+pub(crate) fn who(shell: &mut Shell, _options: &WhoOptions) -> Result<(), Failure> {
+    let sessions = sessions(shell)?;
+    let now = SystemTime::now();
+    shell
+        .out
+        .line("          id  since                user        from                   idle      client")?;
+    for session in &sessions {
+        shell.out.object(&object(session, now))?;
+        let user = session.uid.map_or_else(|| "unknown".to_owned(), |uid| format!("uid {uid}"));
+        let idle = duration(session.idle_ms / 1000);
+        let mut client = printable(session.client.as_bytes());
+        if session.own {
+            client.push_str(", which is you");
+        }
+        if !session.connected {
+            client.push_str(", away at the moment");
+        }
+        let since = moment(since(session, now));
+        let (id, address) = (session.id.0, printable(session.address.as_bytes()));
+        shell.out.line(&format!("{id:>12}  {since}  {user:<10}  {address:<21}  {idle:<8}  {client}"))?;
+        for transfer in &session.transfers {
+            shell.out.line(&format!("{:>12}  {}", "", transfer_line(transfer)))?;
+        }
+    }
+    shell.out.line(&count(sessions.len() as u64, "client", "clients"))
+}
+
+pub(crate) fn kick(shell: &mut Shell, options: &KickOptions) -> Result<(), Failure> {
+    let session = shell.remote()?.session().map_err(about_server)?;
+    let ended = match session.kick(options.id.map(SessionId)) {
+        Ok(ended) => ended,
+        Err(reason) => {
+            let id = options.id.unwrap_or_default();
+            return Err(match reason.errno() {
+                Errno::EPERM => {
+                    Failure::Refused("only the server's own user and root may end connections".into())
+                }
+                Errno::ENOENT => Failure::Missing(format!("nobody with the id {id} is connected; see `who`")),
+                Errno::EINVAL => Failure::Refused(format!("{id} is this shell itself; `disconnect` ends it")),
+                _ => about_server(reason),
+            });
+        }
+    };
+    shell.out.object(&json!({ "ended": ended }))?;
+    let text = match options.id {
+        Some(id) => format!("ended the connection of client {id}"),
+        None => format!("ended the connections of {}", count(ended, "other client", "other clients")),
+    };
+    shell.out.say(Kind::Done, &text)
+}
+
+fn sessions(shell: &Shell) -> Result<Vec<SessionReport>, Failure> {
+    let session = shell.remote()?.session().map_err(about_server)?;
+    session.sessions().map_err(about_server)
+}
+
+/// An error that is about the server as a whole.
+fn about_server(reason: nearfs_client::remote::Reason) -> Failure {
+    RemoteError { path: "the server".into(), reason }.into()
+}
+
+/// When a session began, by our own clock.
+fn since(session: &SessionReport, now: SystemTime) -> Time {
+    let began = now.checked_sub(Duration::from_millis(session.age_ms)).unwrap_or(SystemTime::UNIX_EPOCH);
+    let secs = began.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Time { secs: secs.cast_signed(), nanos: 0 }
+}
+
+fn transfer_line(transfer: &TransferReport) -> String {
+    let path = printable(&transfer.path);
+    let verb = transfer.kind.verb();
+    let done = size(transfer.tally.bytes);
+    match transfer.tally.percent(transfer.total_bytes) {
+        Some(percent) => format!("{verb} of /{path}: {percent} % of {}", size(transfer.total_bytes)),
+        None => format!("{verb} of /{path}: {done}"),
+    }
+}
+
+fn object(session: &SessionReport, now: SystemTime) -> Value {
+    let transfers = session.transfers.iter().map(|transfer| {
+        json!({
+            "kind": transfer.kind.verb(),
+            "path": String::from_utf8_lossy(&transfer.path),
+            "bytes": transfer.tally.bytes,
+            "total_bytes": transfer.total_bytes,
+            "files": transfer.tally.files,
+            "elapsed_ms": transfer.tally.elapsed_ms,
+        })
+    });
+    json!({
+        "id": session.id.0,
+        "own": session.own,
+        "client": session.client,
+        "address": session.address,
+        "uid": session.uid,
+        "shell": session.shell,
+        "connected": session.connected,
+        "since": timestamp(since(session, now)),
+        "idle_ms": session.idle_ms,
+        "open_files": session.open_files,
+        "locks": session.locks,
+        "read_bytes": session.read_bytes,
+        "written_bytes": session.written_bytes,
+        "transfers": transfers.collect::<Vec<_>>(),
+    })
+}
