@@ -65,7 +65,6 @@ pub(crate) enum Failure {
     Missing(String),
     /// Contents differ that should be the same.
     #[error("{0}")]
-    #[allow(dead_code, reason = "for what compares")]
     Differs(String),
     /// A person ended it.
     #[error("interrupted")]
