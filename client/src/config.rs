@@ -6,6 +6,9 @@ use std::time::Duration;
 /// that would call an answer back, so that this bounds how old what a program sees can be.
 pub const TRUST_MAX: Duration = Duration::from_secs(1);
 
+/// About what a guess costs both sides together.
+pub const FAR_ROUND_TRIP: Duration = Duration::from_millis(1);
+
 /// How a client shall behave.
 #[derive(Clone, Debug)]
 pub struct VfsConfig {
@@ -23,6 +26,9 @@ pub struct VfsConfig {
     pub negative_timeout: Duration,
     /// Connections of the session, 1 or more (`nconnect=`): one for small requests, the others for bulk data.
     pub connections: u16,
+    /// With a longer round trip the client guesses what will be asked next: that spares round trips, and costs both sides
+    /// a little more work.
+    pub far_round_trip: Duration,
     /// Most bytes that are read ahead of a sequential reader.
     pub readahead_bytes: u64,
     /// Whose files these are, as the programs here see it.
@@ -78,6 +84,7 @@ impl Default for VfsConfig {
             entry_timeout: TRUST_MAX,
             negative_timeout: TRUST_MAX,
             connections: 3,
+            far_round_trip: FAR_ROUND_TRIP,
             readahead_bytes: 24 * 1024 * 1024,
             identity: IdentityMap::default(),
             local_lock: LocalLock::None,

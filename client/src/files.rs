@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use nearfs_protocol::attr::DirEntry;
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Fh, Node};
+use nearfs_protocol::id::{Change, Fh, Node};
+use nearfs_protocol::name::Name;
 use parking_lot::{Mutex, RwLock};
 
 use crate::cache::FillToken;
@@ -93,6 +94,40 @@ pub(crate) struct OpenDirectory {
     pub(crate) node: Node,
     /// What was fetched and not yet taken.
     pub(crate) listing: Mutex<Listing>,
+    /// The names so far, as long as they may become all names of the directory.
+    pub(crate) gathered: Mutex<Option<Gathered>>,
+}
+
+/// Most names that are gathered for one reader.
+const GATHERED_MAX: usize = 64 * 1024;
+
+/// The names of a directory from its start on, read while its counter stood.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// From before the first question.
+    pub(crate) token: FillToken,
+    /// The directory's counter.
+    pub(crate) change: Change,
+    pub(crate) names: Vec<Name>,
+    /// Where the next entries begin.
+    cookie: u64,
+}
+
+impl Gathered {
+    /// Nothing yet.
+    pub(crate) fn new(token: FillToken, change: Change) -> Gathered {
+        Gathered { token, change, names: Vec::new(), cookie: 0 }
+    }
+
+    /// Adds the entries from a place on. `None` if they do not follow, or are too many, or the directory has changed.
+    pub(crate) fn and(mut self, cookie: u64, entries: &[DirEntry], change: Change) -> Option<Gathered> {
+        if self.cookie != cookie || !self.change.same_as(change) || self.names.len() > GATHERED_MAX {
+            return None;
+        }
+        self.names.extend(entries.iter().map(|entry| entry.name.clone()));
+        self.cookie = entries.last().map_or(cookie, |last| last.cookie);
+        Some(self)
+    }
 }
 
 /// What was fetched of a directory for one reader: consecutive entries from some place on.

@@ -265,6 +265,9 @@ pub enum Reply {
         entries: Vec<DirEntry>,
         /// Whether there are no more.
         end: bool,
+        /// Whether there are no more, and any name that is not among them is absent: the directory compares names byte
+        /// for byte.
+        exact: bool,
         /// The directory's counter, read before the entries.
         change: Change,
     },
@@ -280,8 +283,9 @@ pub enum Reply {
     Fetched { attr: Attr, whole: bool, hash: ContentHash },
     /// What became of each item, in their order: none, or why it does not have its name.
     Published { refusals: Vec<Option<Errno>> },
-    /// A name was made: its node, with a lookup count, and its directory.
-    Made { attr: Attr, parent: Box<DirChange> },
+    /// A name was made: its node, with a lookup count, and its directory. `empty` if it is a directory and any name
+    /// was absent in it when its attributes had been read.
+    Made { attr: Attr, empty: bool, parent: Box<DirChange> },
     /// A file was opened by name, and comes with a lookup count; `created` as in `Opened`. Its directory did not change
     /// if it was there already.
     Created { fh: Fh, attr: Attr, created: bool, parent: Box<DirChange> },

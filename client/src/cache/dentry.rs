@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lru::DefaultHasher;
-use nearfs_protocol::id::Node;
+use nearfs_protocol::id::{Change, Node};
 use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
@@ -45,11 +45,12 @@ impl DentryCache {
         now: Instant,
         known: Option<Trust>,
     ) -> Option<Cached<Dentry>> {
-        let held = self.names.lock().get(parent, name);
-        let found = held.and_then(|held| {
-            let until = held.trust.serves_until(now, known)?;
+        let mut names = self.names.lock();
+        let found = names.get(parent, name).and_then(|held| {
+            let until = names.trust(parent, held).serves_until(now, known)?;
             Some(Cached { value: held.dentry, until })
         });
+        drop(names);
         self.counter.note(found.is_some());
         found
     }
@@ -59,15 +60,28 @@ impl DentryCache {
         self.names.lock().get(parent, name).map(|held| held.dentry)
     }
 
-    /// Keeps a looked up name. `trust.change` is the directory's counter before the question was sent.
-    /// Whether it was kept.
-    pub fn fill(&self, token: FillToken, parent: Node, name: &Name, dentry: Dentry, trust: Trust) -> bool {
+    /// Keeps a looked up name. `trust.change` is the directory's counter before the question was sent, `last_change` the
+    /// latest that is known by now. Whether it was kept.
+    pub fn fill(
+        &self,
+        token: FillToken,
+        (parent, name): (Node, &Name),
+        dentry: Dentry,
+        trust: Trust,
+        last_change: Change,
+    ) -> bool {
         let mut names = self.names.lock();
         let stands = self.epochs.stands(token, parent, Part::Name(name));
         if stands {
-            names.put(parent, name, dentry, trust);
+            names.put(parent, name, dentry, trust, last_change);
         }
         stands
+    }
+
+    /// Changes of our own, and no others, took a directory's counter from `before` to `after`: what was known of its
+    /// names with the one is known with the other, but for what they changed.
+    pub fn moved_along(&self, parent: Node, before: Change, after: Change) {
+        self.names.lock().moved_along(parent, before, after);
     }
 
     /// Keeps what a change of our own made of a name; the token is from before the change was asked for.
@@ -84,7 +98,7 @@ impl DentryCache {
         let undisturbed = self.epochs.stands(token, parent, Part::Name(name));
         self.epochs.bump_part(parent, Part::Name(name));
         match undisturbed {
-            true => names.put(parent, name, dentry, trust),
+            true => names.put(parent, name, dentry, trust, trust.change),
             false => names.remove(parent, name),
         }
         undisturbed
@@ -127,8 +141,13 @@ impl DentryCache {
     }
 }
 
+/// That of entries which are from another counter than their directory's.
+const NO_ERA: u64 = 0;
+
 /// All names of a directory are dropped at once by giving the directory a new stamp: entries with an
-/// older one are dead and leave when they are met or not used for longest.
+/// older one are dead and leave when they are met or not used for longest. Likewise all that were seen with one counter
+/// of the directory get another at once: they have the era of their directory, which lasts while its counter moves by
+/// changes of our own alone.
 struct Names {
     entries: WeightedLru<Key, Held>,
     parents: Parents,
@@ -140,6 +159,8 @@ struct Held {
     dentry: Dentry,
     trust: Trust,
     stamp: u64,
+    /// That of the directory when its counter was the one in `trust`.
+    era: u64,
 }
 
 type Parents = HashMap<Node, Parent, DefaultHasher>;
@@ -148,6 +169,9 @@ type Parents = HashMap<Node, Parent, DefaultHasher>;
 struct Parent {
     stamp: u64,
     entry_count: u32,
+    /// A counter that it had, and how many there were before with changes of others in between.
+    change: Change,
+    era: u64,
 }
 
 impl Names {
@@ -164,11 +188,32 @@ impl Names {
         alive.then_some(held)
     }
 
-    fn put(&mut self, parent: Node, name: &Name, dentry: Dentry, trust: Trust) {
-        let stamp = self.last_stamp;
-        let entry = self.parents.entry(parent).or_insert(Parent { stamp, entry_count: 0 });
+    /// What an entry rests on by now: the directory's counter may have moved along since then.
+    fn trust(&self, parent: Node, held: Held) -> Trust {
+        match self.parents.get(&parent) {
+            Some(parent) if parent.era == held.era => Trust { change: parent.change, ..held.trust },
+            Some(_) | None => held.trust,
+        }
+    }
+
+    fn moved_along(&mut self, parent: Node, before: Change, after: Change) {
+        let Some(parent) = self.parents.get_mut(&parent) else { return };
+        if !parent.change.same_as(before) {
+            parent.era += 1;
+        }
+        parent.change = after;
+    }
+
+    fn put(&mut self, parent: Node, name: &Name, dentry: Dentry, trust: Trust, last_change: Change) {
+        let new = Parent { stamp: self.last_stamp, entry_count: 0, change: last_change, era: 1 };
+        let entry = self.parents.entry(parent).or_insert(new);
         entry.entry_count += 1;
-        let held = Held { dentry, trust, stamp: entry.stamp };
+        if last_change != Change::UNSURE && entry.change != last_change {
+            entry.change = last_change;
+            entry.era += 1;
+        }
+        let era = if entry.change.same_as(trust.change) { entry.era } else { NO_ERA };
+        let held = Held { dentry, trust, stamp: entry.stamp, era };
         let heap_bytes = name.as_bytes().len() + size_of::<(Node, Parent)>();
         let parents = &mut self.parents;
         let key = Key { parent, name: name.clone() };

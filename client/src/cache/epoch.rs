@@ -23,6 +23,8 @@ pub enum Part<'a> {
     Content,
     /// One name in a directory, present or absent.
     Name(&'a Name),
+    /// Which names there are in a directory.
+    Names,
     /// A symlink's target.
     Target,
     /// Its extended attributes.

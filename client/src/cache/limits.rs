@@ -12,6 +12,8 @@ pub struct CacheLimits {
     pub attr_bytes_max: u64,
     /// Names, present and absent.
     pub dentry_bytes_max: u64,
+    /// Directories of which all names are known.
+    pub complete_bytes_max: u64,
     /// Symlink targets.
     pub target_bytes_max: u64,
     /// Extended attributes.
@@ -25,7 +27,8 @@ impl CacheLimits {
         CacheLimits {
             block_bytes_max: cache_bytes_max - metadata,
             attr_bytes_max: metadata / 16 * 8,
-            dentry_bytes_max: metadata / 16 * 6,
+            dentry_bytes_max: metadata / 16 * 5,
+            complete_bytes_max: metadata / 16,
             target_bytes_max: metadata / 16,
             xattr_bytes_max: metadata / 16,
         }
@@ -41,11 +44,15 @@ mod tests {
         for cache_bytes_max in [0, 1, 15, 4096, 1 << 20, 64 << 20, (1 << 30) + 7, 1 << 40] {
             let limits = CacheLimits::from_cache_bytes(cache_bytes_max);
             let CacheLimits { block_bytes_max, attr_bytes_max, dentry_bytes_max, .. } = limits;
-            let CacheLimits { target_bytes_max, xattr_bytes_max, .. } = limits;
-            let sum =
-                block_bytes_max + attr_bytes_max + dentry_bytes_max + target_bytes_max + xattr_bytes_max;
+            let CacheLimits { complete_bytes_max, target_bytes_max, xattr_bytes_max, .. } = limits;
+            let sum = block_bytes_max
+                + attr_bytes_max
+                + dentry_bytes_max
+                + complete_bytes_max
+                + target_bytes_max
+                + xattr_bytes_max;
             assert!(sum <= cache_bytes_max);
-            assert!(sum + 16 * 3 >= cache_bytes_max);
+            assert!(sum + 16 * 4 >= cache_bytes_max);
         }
     }
 }

@@ -11,11 +11,16 @@
 //!   have happened in either order, and then nothing is kept.
 //! - What is kept rests on a change counter and a moment ([`trust`]): it is served until that moment, and
 //!   after it only if the node is known to have the same counter still.
+//! - A change of our own tells the counters before and after it. What rests on the one before rests on the one
+//!   after from then on, if nobody else changed the node in between.
 
 pub mod attr;
 pub mod block;
+pub mod complete;
 mod count;
 pub mod dentry;
+#[cfg(test)]
+mod directory_tests;
 pub mod epoch;
 pub mod limits;
 pub mod readahead;
@@ -31,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use nearfs_protocol::attr::{Attr, DirEntry};
 use nearfs_protocol::id::{Change, Node};
+use nearfs_protocol::message::DirChange;
 use nearfs_protocol::name::Name;
 
 pub use self::count::HitCount;
@@ -38,6 +44,7 @@ pub use self::epoch::FillToken;
 
 use self::attr::AttrCache;
 use self::block::BlockCache;
+use self::complete::CompleteCache;
 use self::dentry::{Dentry, DentryCache};
 use self::epoch::{Epochs, Part};
 use self::limits::CacheLimits;
@@ -64,6 +71,8 @@ pub struct Cache {
     pub attrs: AttrCache,
     /// Names.
     pub dentries: DentryCache,
+    /// Directories of which all names are known.
+    pub complete: CompleteCache,
     /// Symlink targets.
     pub targets: TargetCache,
     /// Extended attributes.
@@ -79,6 +88,8 @@ pub struct CacheCounts {
     pub attr: HitCount,
     /// Names.
     pub dentry: HitCount,
+    /// Names that are absent because all names of their directory are known.
+    pub complete: HitCount,
     /// Symlink targets.
     pub target: HitCount,
     /// Extended attributes.
@@ -90,9 +101,15 @@ pub struct CacheCounts {
 impl CacheCounts {
     /// Each cache's name, hits and misses.
     pub fn named(&self) -> Vec<(&'static str, u64, u64)> {
-        let CacheCounts { attr, dentry, target, xattr, block } = *self;
-        let all =
-            [("attr", attr), ("dentry", dentry), ("target", target), ("xattr", xattr), ("block", block)];
+        let CacheCounts { attr, dentry, complete, target, xattr, block } = *self;
+        let all = [
+            ("attr", attr),
+            ("dentry", dentry),
+            ("complete", complete),
+            ("target", target),
+            ("xattr", xattr),
+            ("block", block),
+        ];
         all.map(|(name, count)| (name, count.hits, count.misses)).to_vec()
     }
 }
@@ -106,6 +123,7 @@ impl Cache {
             times,
             attrs: AttrCache::new(shared(), limits.attr_bytes_max),
             dentries: DentryCache::new(shared(), limits.dentry_bytes_max),
+            complete: CompleteCache::new(shared(), limits.complete_bytes_max),
             targets: TargetCache::new(shared(), limits.target_bytes_max),
             xattrs: XattrCache::new(shared(), limits.xattr_bytes_max),
             blocks: BlockCache::new(shared(), limits.block_bytes_max),
@@ -150,8 +168,39 @@ impl Cache {
 
     /// What a name in a directory stands for and how long that may be passed on.
     pub fn name(&self, parent: Node, name: &Name, now: Instant) -> Option<(Dentry, Duration)> {
-        let found = self.dentries.get(parent, name, now, self.attrs.trust(parent, now))?;
-        Some((found.value, found.until - now))
+        let known = self.attrs.trust(parent, now);
+        if let Some(found) = self.dentries.get(parent, name, now, known) {
+            return Some((found.value, found.until - now));
+        }
+        if self.times.negative.is_zero() {
+            return None;
+        }
+        let until = self.complete.lacks(parent, name, now, known)?;
+        Some((Dentry::Absent, (until - now).min(self.times.negative)))
+    }
+
+    /// What a name stood for when it was last looked at, however long ago. Not counted as a question.
+    pub fn name_last_seen(&self, parent: Node, name: &Name) -> Option<Dentry> {
+        let absent = || self.complete.last_seen_without(parent, name).then_some(Dentry::Absent);
+        self.dentries.last_seen(parent, name).or_else(absent)
+    }
+
+    /// Whether a name that is not known is known to be absent.
+    pub fn is_complete(&self, directory: Node, now: Instant) -> bool {
+        self.complete.is_complete(directory, now, self.attrs.trust(directory, now))
+    }
+
+    /// All names of a directory were read, or it was made without any. `change` is its counter from before they were
+    /// read.
+    pub fn fill_names(
+        &self,
+        token: FillToken,
+        directory: Node,
+        change: Change,
+        names: impl Iterator<Item = Name>,
+        now: Instant,
+    ) {
+        self.complete.fill(token, directory, names, Trust { change, until: now + self.times.negative });
     }
 
     /// A name was looked up. `parent_change` is [`AttrCache::last_change`] of the directory from before the
@@ -166,41 +215,46 @@ impl Cache {
     ) -> Duration {
         let time = self.name_time(dentry);
         let trust = Trust { change: parent_change, until: now + time };
-        match self.dentries.fill(token, parent, name, dentry, trust) {
+        match self.dentries.fill(token, (parent, name), dentry, trust, self.attrs.last_change(parent)) {
             true => time,
             false => Duration::ZERO,
         }
     }
 
-    /// A change of our own made or removed a name; the token is from before it was asked for. Returns how
-    /// long that may be passed on.
-    pub fn own_name(
+    /// A change of our own made what it did of names in a directory, or removed them; the token is from before it was
+    /// asked for. What else was known of the directory is still right if nobody else changed it. Returns how long
+    /// [`Dentry::Node`]s among them may be passed on.
+    pub fn own_names(
         &self,
         token: FillToken,
-        (parent, name): (Node, &Name),
-        dentry: Dentry,
+        change: &DirChange,
+        names: &[(&Name, Dentry)],
         now: Instant,
     ) -> Duration {
-        self.attrs.invalidate(parent);
-        let time = self.name_time(dentry);
-        let trust = Trust { change: Change::UNSURE, until: now + time };
-        match self.dentries.own_change(token, parent, name, dentry, trust) {
-            true => time,
-            false => Duration::ZERO,
+        let DirChange { before, attr } = *change;
+        let parent = attr.node;
+        if self.attrs.is_news(parent, before) {
+            self.xattrs.invalidate(parent);
         }
-    }
-
-    /// A change of our own took a name away for sure: it is absent, and what it stood for has one name less. The
-    /// token is from before the change was asked for.
-    pub fn own_removal(&self, token: FillToken, place: (Node, &Name), now: Instant) {
-        self.forget_attrs_behind(place.0, place.1);
-        self.own_name(token, place, Dentry::Absent, now);
+        self.attrs.own_change(token, before, attr, now + self.times.attr);
+        self.dentries.moved_along(parent, before, attr.change);
+        // What others did in between may have concerned the same names.
+        let change = if before == Change::UNSURE { Change::UNSURE } else { attr.change };
+        let mut kept = true;
+        for (name, dentry) in names {
+            let trust = Trust { change, until: now + self.name_time(*dentry) };
+            kept &= self.dentries.own_change(token, parent, name, *dentry, trust);
+        }
+        let edits: Vec<_> = names.iter().map(|(name, dentry)| (*name, *dentry != Dentry::Absent)).collect();
+        let trust = Trust { change, until: now + self.times.negative };
+        self.complete.own_change(parent, before, trust, &edits);
+        if kept { self.times.entry } else { Duration::ZERO }
     }
 
     /// Whether two names were seen to lead to different nodes. Two names of one node stay both when one is renamed
     /// to the other (rename(2)).
     pub fn lead_apart(&self, one: (Node, &Name), other: (Node, &Name)) -> bool {
-        let seen = |place: (Node, &Name)| self.dentries.last_seen(place.0, place.1);
+        let seen = |place: (Node, &Name)| self.name_last_seen(place.0, place.1);
         seen(one).zip(seen(other)).is_some_and(|(one, other)| one != other)
     }
 
@@ -217,6 +271,7 @@ impl Cache {
     /// A change of our own to a name ended in a way that does not tell what the name stands for.
     pub fn name_changed(&self, parent: Node, name: &Name) {
         self.attrs.invalidate(parent);
+        self.complete.invalidate(parent);
         self.dentries.invalidate(parent, name);
     }
 
@@ -233,8 +288,8 @@ impl Cache {
     }
 
     /// Forgets the attributes of the node that a name stands for; if that is not known, those of all nodes.
-    fn forget_attrs_behind(&self, parent: Node, name: &Name) {
-        match self.dentries.last_seen(parent, name) {
+    pub fn forget_attrs_behind(&self, parent: Node, name: &Name) {
+        match self.name_last_seen(parent, name) {
             Some(Dentry::Node(node)) => self.attrs.invalidate(node),
             Some(Dentry::Absent) => {}
             None => {
@@ -288,6 +343,7 @@ impl Cache {
         self.epochs.bump(node);
         self.attrs.forget(node);
         self.dentries.forget_parent(node);
+        self.complete.forget(node);
         self.targets.forget(node);
         self.xattrs.forget(node);
         self.blocks.drop_node(node);
@@ -298,6 +354,7 @@ impl Cache {
         CacheCounts {
             attr: self.attrs.count(),
             dentry: self.dentries.count(),
+            complete: self.complete.count(),
             target: self.targets.count(),
             xattr: self.xattrs.count(),
             block: self.blocks.count(),
@@ -308,6 +365,7 @@ impl Cache {
     pub fn bytes(&self) -> u64 {
         self.attrs.bytes()
             + self.dentries.bytes()
+            + self.complete.bytes()
             + self.targets.bytes()
             + self.xattrs.bytes()
             + self.blocks.bytes()

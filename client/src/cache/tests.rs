@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use nearfs_protocol::attr::{Attr, FileKind, Time};
 use nearfs_protocol::id::{Change, Generation, Node, NodeId};
+use nearfs_protocol::message::DirChange;
 use nearfs_protocol::name::Name;
 use proptest::prelude::*;
 
@@ -149,7 +150,9 @@ proptest! {
                 Op::OwnChange => {
                     let token = cache.begin_fill();
                     server.truth.insert(key, made);
-                    cache.own_name(token, (node(parent), &name(id)), dentry(made), now);
+                    let attr = Attr { node: node(parent), ..attr(node(parent), next_node) };
+                    let change = DirChange { before: Change::UNSURE, attr };
+                    cache.own_names(token, &change, &[(&name(id), dentry(made))], now);
                 }
                 Op::Pushed => {
                     server.truth.insert(key, made);

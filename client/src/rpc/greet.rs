@@ -1,6 +1,6 @@
 //! Makes a connection and greets the server on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nearfs_protocol::codec::{DecodeError, FrameKind, decode_control};
 use nearfs_protocol::greeting::{Hello, Refusal, Welcome};
@@ -21,6 +21,8 @@ pub(crate) struct Greeted {
     pub(crate) link: Link,
     pub(crate) reader: FrameReader<LinkReader>,
     pub(crate) welcome: Welcome,
+    /// How long the server took to answer.
+    pub(crate) round_trip: Duration,
 }
 
 /// Connects and says `hello`.
@@ -29,6 +31,7 @@ pub(crate) fn greet(address: &Address, hello: &Hello, pool: &Pool) -> Result<Gre
     let link = dial(address, CONNECT_TIME_MAX)?;
     link.set_read_timeout(Some(CONNECT_TIME_MAX))?;
     link.set_write_timeout(Some(CONNECT_TIME_MAX))?;
+    let begun = Instant::now();
     let ended = |reason: String| ConnectError::Ended { server: server.clone(), reason };
     FrameWriter::new(link.writer()).send(FrameKind::Hello, RequestId(0), hello, &[]).map_err(|error| {
         match error {
@@ -48,10 +51,11 @@ pub(crate) fn greet(address: &Address, hello: &Hello, pool: &Pool) -> Result<Gre
             return Err(ended(error.to_string()));
         }
     };
+    let round_trip = begun.elapsed();
     link.set_read_timeout(None)?;
     link.set_write_timeout(None)?;
     reader.admit();
-    Ok(Greeted { link, reader, welcome })
+    Ok(Greeted { link, reader, welcome, round_trip })
 }
 
 fn receive_welcome(reader: &mut FrameReader<LinkReader>) -> Result<Result<Welcome, Refusal>, ReceiveError> {

@@ -20,6 +20,7 @@ mod reader;
 pub(crate) mod report;
 mod signals;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -97,6 +98,9 @@ pub(crate) struct Rpc {
     resume_listener: OnceLock<Listener>,
     boot_listener: OnceLock<Listener>,
     chores: Chores,
+    far_round_trip: Duration,
+    /// Whether a round trip takes longer than that.
+    far: AtomicBool,
 }
 
 /// Called from threads that must not be held up.
@@ -185,6 +189,8 @@ impl Rpc {
             resume_listener: OnceLock::new(),
             boot_listener: OnceLock::new(),
             chores: Chores::default(),
+            far_round_trip: config.far_round_trip,
+            far: AtomicBool::new(greeted.round_trip > config.far_round_trip),
         });
         rpc.add_lane(&mut rpc.state.lock(), connection, greeted)?;
         rpc.spawn("nearfs-clock", Rpc::run_clock)?;
@@ -238,6 +244,15 @@ impl Rpc {
             cancel,
         };
         self.submit(waiting, patience, bytes, encoded);
+    }
+
+    /// Whether the server is so far away that guesses are worth their price.
+    pub(crate) fn is_far(&self) -> bool {
+        self.far.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn measured(&self, round_trip: Duration) {
+        self.far.store(round_trip > self.far_round_trip, Ordering::Relaxed);
     }
 
     /// Runs something on a thread that may wait.

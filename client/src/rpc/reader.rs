@@ -48,7 +48,13 @@ impl Rpc {
                     Answered::Late => {}
                 }
             }
-            FrameKind::Pong => self.state.lock().session.ponged(lane.connection, id, Instant::now()),
+            FrameKind::Pong => {
+                let mut state = self.state.lock();
+                state.session.ponged(lane.connection, id, Instant::now());
+                let round_trip = state.session.round_trip();
+                drop(state);
+                round_trip.into_iter().for_each(|round_trip| self.measured(round_trip));
+            }
             FrameKind::Push => match decode_control(frame.control)? {
                 Push::Stopping => {
                     log::info!("{}: the server is stopping", self.address);

@@ -15,7 +15,7 @@ use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
 use crate::cache::FillToken;
-use crate::files::{Fetched, Listing, OpenDirectory};
+use crate::files::{Fetched, Gathered, Listing, OpenDirectory};
 use crate::identity::Caller;
 use crate::rpc::Outcome;
 use crate::vfs::types::{DirItem, Entry, Opened};
@@ -27,6 +27,14 @@ const FIRST_PAGE_BYTES: u32 = 32 * 1024;
 const PAGE_BYTES_MAX: u32 = 192 * 1024;
 /// Where the server's cookies begin among the offsets: `.` and `..` come before them and are our own.
 const OWN_OFFSETS: u64 = 2;
+
+/// What the server told of a directory in one answer.
+struct Page {
+    entries: Vec<DirEntry>,
+    end: bool,
+    exact: bool,
+    change: Change,
+}
 
 impl Vfs {
     /// Opens a directory. Its first entries come along, unless the kernel still has them all.
@@ -40,26 +48,29 @@ impl Vfs {
         if let Some((attr, _)) = self.cache.attr(node, Instant::now())
             && self.nodes.pages_change(node).same_as(attr.change)
         {
-            return done(Ok(self.opened_directory(node, Listing::default(), true)));
+            return done(Ok(self.opened_directory(node, Listing::default(), None, true)));
         }
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, node, page(node, 0, FIRST_PAGE_BYTES, true), move |outcome| {
             let listed = match vfs.listed(token, node, outcome) {
                 // A directory that was removed while it is in use has no names, and can be opened.
-                Err(Errno::ENOENT) => Ok((Vec::new(), true, Change::UNSURE)),
+                Err(Errno::ENOENT) => {
+                    Ok(Page { entries: Vec::new(), end: true, exact: false, change: Change::UNSURE })
+                }
                 listed => listed,
             };
-            done(listed.map(|(entries, end, change)| {
-                let keep = vfs.nodes.pages_opened(node, change);
+            done(listed.map(|page| {
+                let keep = vfs.nodes.pages_opened(node, page.change);
+                let gathered = vfs.gathered(Gathered::new(token, page.change), node, 0, &page);
                 let listing = Listing {
-                    entries,
-                    end,
+                    entries: page.entries,
+                    end: page.end,
                     fetched: Some(Fetched { token, at: Instant::now() }),
                     page_bytes: FIRST_PAGE_BYTES,
                     ..Listing::default()
                 };
-                vfs.opened_directory(node, listing, keep)
+                vfs.opened_directory(node, listing, gathered, keep)
             }));
         });
     }
@@ -93,13 +104,20 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, node, page(node, cookie, page_bytes, plus), move |outcome| {
-            let (entries, end) = match vfs.listed(token, node, outcome) {
-                Ok((entries, end, _)) => (entries, end),
+            let page = match vfs.listed(token, node, outcome) {
+                Ok(listed) => listed,
                 Err(errno) => {
                     take(Err(errno));
                     return;
                 }
             };
+            let so_far = match cookie {
+                0 => Some(Gathered::new(token, page.change)),
+                _ => directory.gathered.lock().take(),
+            };
+            let gathered = so_far.and_then(|so_far| vfs.gathered(so_far, node, cookie, &page));
+            *directory.gathered.lock() = gathered;
+            let Page { entries, end, .. } = page;
             let mut listing = directory.listing.lock();
             let fetched = Some(Fetched { token, at: Instant::now() });
             let fetched = Listing { start: cookie, entries, taken: 0, end, fetched, page_bytes };
@@ -132,20 +150,37 @@ impl Vfs {
         });
     }
 
-    fn opened_directory(&self, node: Node, listing: Listing, keep_cache: bool) -> Opened {
-        let fh = self.files.add_directory(OpenDirectory { node, listing: Mutex::new(listing) });
+    fn opened_directory(
+        &self,
+        node: Node,
+        listing: Listing,
+        gathered: Option<Gathered>,
+        keep_cache: bool,
+    ) -> Opened {
+        let (listing, gathered) = (Mutex::new(listing), Mutex::new(gathered));
+        let fh = self.files.add_directory(OpenDirectory { node, listing, gathered });
         Opened { fh, keep_cache, direct_io: false, cache_dir: self.config.cache_bytes > 0 }
     }
 
+    /// Gathers the names of a page that begins at a cookie. At the end they are all names of the directory; if there is
+    /// more to come, returns those so far.
+    fn gathered(&self, so_far: Gathered, node: Node, cookie: u64, page: &Page) -> Option<Gathered> {
+        if !self.rpc.is_far() {
+            return None; // Asking costs less than remembering.
+        }
+        let gathered = so_far.and(cookie, &page.entries, page.change)?;
+        if page.exact {
+            let Gathered { token, change, names, .. } = gathered;
+            self.cache.fill_names(token, node, change, names.into_iter(), Instant::now());
+            return None;
+        }
+        (!page.end).then_some(gathered)
+    }
+
     /// Takes a listing out of an answer and counts the references that came with it.
-    fn listed(
-        &self,
-        token: FillToken,
-        parent: Node,
-        outcome: Outcome,
-    ) -> Result<(Vec<DirEntry>, bool, Change), Errno> {
+    fn listed(&self, token: FillToken, parent: Node, outcome: Outcome) -> Result<Page, Errno> {
         match outcome?.0 {
-            Reply::Listing { entries, end, change } => {
+            Reply::Listing { entries, end, exact, change } => {
                 if entries.iter().any(|entry| entry.cookie == 0 || entry.cookie > i64::MAX as u64) {
                     return Err(Errno::EIO); // No kernel offset can express it: the server is broken.
                 }
@@ -155,7 +190,7 @@ impl Vfs {
                     }
                 }
                 self.cache.fill_page(token, parent, change, &entries, Instant::now());
-                Ok((entries, end, change))
+                Ok(Page { entries, end, exact, change })
             }
             other => Err(unexpected(&other)),
         }

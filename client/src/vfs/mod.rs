@@ -8,6 +8,7 @@
 mod attr;
 mod directory;
 mod doubt;
+mod learn;
 mod lock;
 mod name;
 mod open;
@@ -39,6 +40,7 @@ use crate::foresight::Foresight;
 use crate::identity::{Caller, Ids};
 use crate::nodes::Nodes;
 use crate::rpc::{Ask, Outcome, Patience, Rpc};
+use crate::vfs::learn::Learning;
 use crate::vfs::lock::Locked;
 use crate::vfs::types::{Entry, Invalidation};
 
@@ -53,6 +55,7 @@ pub struct Vfs {
     pub(crate) cache: Cache,
     pub(crate) locked: Locked,
     pub(crate) foresight: Foresight,
+    pub(crate) learning: Learning,
     /// How much reading ahead the link is worth.
     pub(crate) link: LinkEstimate,
     welcome: Welcome,
@@ -92,6 +95,7 @@ impl Vfs {
             cache: Cache::new(CacheLimits::from_cache_bytes(config.cache_bytes), times),
             locked: Locked::default(),
             foresight: Foresight::default(),
+            learning: Learning::default(),
             link: LinkEstimate::new(),
             welcome,
             config,
@@ -167,7 +171,7 @@ impl Vfs {
 
     /// Asks the server for something that may fail after the time-out.
     pub(crate) fn call(
-        &self,
+        self: &Arc<Self>,
         caller: Caller,
         node: Node,
         request: Request,
@@ -178,7 +182,7 @@ impl Vfs {
 
     /// Asks the server to keep data: on a `hard` mount as long as it takes.
     pub(crate) fn call_writing(
-        &self,
+        self: &Arc<Self>,
         caller: Caller,
         node: Node,
         request: Request,
@@ -194,7 +198,7 @@ impl Vfs {
     }
 
     pub(crate) fn call_patient(
-        &self,
+        self: &Arc<Self>,
         caller: Caller,
         node: Node,
         request: Request,
@@ -202,12 +206,12 @@ impl Vfs {
         patience: Patience,
         done: impl FnOnce(Outcome) + Send + 'static,
     ) {
-        self.rpc.call(self.ask(caller, node, request, patience), payload, done);
+        self.rpc.call(self.ask(caller, node, request, patience), payload, self.noting_gone(node, done));
     }
 
     /// Asks the server for something that goes on when the caller is to end, because others wait for it as well.
     pub(crate) fn call_surviving(
-        &self,
+        self: &Arc<Self>,
         caller: Caller,
         node: Node,
         request: Request,
@@ -215,7 +219,23 @@ impl Vfs {
         done: impl FnOnce(Outcome) + Send + 'static,
     ) {
         let ask = self.ask(caller, node, request, patience);
-        self.rpc.call(Ask { survives_caller: true, ..ask }, None, done);
+        self.rpc.call(Ask { survives_caller: true, ..ask }, None, self.noting_gone(node, done));
+    }
+
+    /// A node that is gone was led to by a name that stands for another by now, if for any. The kernel looks that up anew
+    /// at once, and must not get the old answer again: no name is answered for without the attributes of its node.
+    fn noting_gone(
+        self: &Arc<Self>,
+        node: Node,
+        done: impl FnOnce(Outcome) + Send + 'static,
+    ) -> impl FnOnce(Outcome) + Send + 'static {
+        let vfs = Arc::clone(self);
+        move |outcome| {
+            if matches!(outcome, Err(Errno::ESTALE)) {
+                vfs.cache.attrs.invalidate(node);
+            }
+            done(outcome);
+        }
     }
 
     fn ask(&self, caller: Caller, node: Node, request: Request, patience: Patience) -> Ask {

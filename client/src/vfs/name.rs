@@ -1,21 +1,22 @@
 //! Operations on names: lookup and everything that makes, moves or removes one.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nearfs_protocol::attr::Attr;
+use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::Node;
+use nearfs_protocol::id::{Change, Node};
 use nearfs_protocol::limits::SYMLINK_BYTES_MAX;
-use nearfs_protocol::message::{RenameMode, Reply, Request};
+use nearfs_protocol::message::{DirChange, RenameMode, Reply, Request};
 use nearfs_protocol::name::{Name, NameError};
 
 use crate::cache::FillToken;
 use crate::cache::dentry::Dentry;
 use crate::identity::Caller;
 use crate::rpc::Outcome;
-use crate::vfs::types::{Entry, Lookup};
-use crate::vfs::{Vfs, tri};
+use crate::vfs::types::{Entry, Invalidation, Lookup};
+use crate::vfs::{Vfs, tri, unexpected};
 
 impl Vfs {
     /// Finds a name in a directory. A found node counts one lookup.
@@ -40,9 +41,11 @@ impl Vfs {
             let place = (parent, &name);
             let outcome = vfs.keep_opened(token, caller, parent, outcome);
             done(match outcome {
-                Err(Errno::ENOENT) => Ok(Lookup::Absent {
-                    ttl: vfs.cache.fill_name(token, place, parent_change, Dentry::Absent, now),
-                }),
+                Err(Errno::ENOENT) => {
+                    vfs.absence_unknown(caller, parent);
+                    let ttl = vfs.cache.fill_name(token, place, parent_change, Dentry::Absent, now);
+                    Ok(Lookup::Absent { ttl })
+                }
                 outcome => entry_reply(outcome).map(|attr| {
                     let dentry = Dentry::Node(attr.node);
                     let ttl = vfs.cache.fill_name(token, place, parent_change, dentry, now);
@@ -168,16 +171,7 @@ impl Vfs {
             Request::Rename { parent, name: name.clone(), new_parent, new_name: new_name.clone(), mode };
         let token = self.cache.begin_fill();
         self.call(caller, parent, request, move |outcome| {
-            // The name and its target change places, or one replaces the other: whatever they stood for has
-            // other attributes from here on. Also after an error, which may come from what happened in between.
-            let (from, to) = ((parent, &name), (new_parent, &new_name));
-            if outcome.is_ok() && mode != RenameMode::Exchange && vfs.cache.lead_apart(from, to) {
-                vfs.cache.own_removal(token, from, Instant::now());
-                vfs.cache.unlinked(new_parent, &new_name);
-            } else {
-                vfs.cache.moved(from, to);
-            }
-            let result = outcome.map(|_| ());
+            let result = vfs.renamed(token, ((parent, &name), (new_parent, &new_name)), mode, outcome);
             vfs.synced_directories(caller, &[parent, new_parent], result, done);
         });
     }
@@ -194,7 +188,18 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, parent, request, move |outcome| {
-            let made = made_reply(outcome).map(|attr| vfs.made(token, (parent, &name), attr));
+            let made = match outcome {
+                Ok((Reply::Made { attr, empty, parent: change }, _)) => {
+                    if empty && attr.kind == FileKind::Directory {
+                        vfs.cache.fill_names(token, attr.node, attr.change, iter::empty(), Instant::now());
+                    }
+                    let made = vfs.made(token, (parent, &name), attr, &change);
+                    vfs.absence_unknown(caller, parent);
+                    Ok(made)
+                }
+                Ok((other, _)) => Err(unexpected(&other)),
+                Err(errno) => Err(errno),
+            };
             if made.is_err() {
                 vfs.cache.name_changed(parent, &name);
             }
@@ -213,13 +218,86 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, parent, request, move |outcome| {
-            match &outcome {
-                Ok(_) => vfs.cache.own_removal(token, (parent, &name), Instant::now()),
-                Err(_) => vfs.cache.unlinked(parent, &name),
+            let result = match outcome {
+                Ok((Reply::Removed { parent: change }, _)) => {
+                    vfs.cache.forget_attrs_behind(parent, &name);
+                    vfs.names_changed(token, parent, &change, &[(&name, Dentry::Absent)]);
+                    Ok(())
+                }
+                Ok((other, _)) => Err(unexpected(&other)),
+                Err(errno) => Err(errno),
+            };
+            if result.is_err() {
+                vfs.cache.unlinked(parent, &name);
             }
-            let result = outcome.map(|_| ());
             vfs.synced_directories(caller, &[parent], result, done);
         });
+    }
+
+    /// Takes the outcome of a rename into the caches. The name and its target change places, or one replaces the other:
+    /// whatever they stood for has other attributes from here on. Also after an error, which may come from what happened
+    /// in between.
+    fn renamed(
+        &self,
+        token: FillToken,
+        (from, to): ((Node, &Name), (Node, &Name)),
+        mode: RenameMode,
+        outcome: Outcome,
+    ) -> Result<(), Errno> {
+        let (moved, changes) = match outcome {
+            Ok((Reply::Renamed { moved, from, to }, _)) => (moved, (from, to)),
+            other => {
+                self.cache.moved(from, to);
+                return Err(other.map_or_else(|errno| errno, |(reply, _)| unexpected(&reply)));
+            }
+        };
+        let Some(moved) = moved.filter(|_| mode != RenameMode::Exchange && self.cache.lead_apart(from, to))
+        else {
+            self.cache.moved(from, to);
+            return Ok(());
+        };
+        if self.cache.name_last_seen(from.0, from.1) != Some(Dentry::Node(moved.node)) {
+            self.cache.forget_attrs_behind(from.0, from.1);
+        }
+        self.cache.forget_attrs_behind(to.0, to.1);
+        let (gone, there) = ((from.1, Dentry::Absent), (to.1, Dentry::Node(moved.node)));
+        match changes {
+            (change, None) => {
+                self.names_changed(token, from.0, &change, &[gone, there]);
+            }
+            (change, Some(other)) => {
+                self.names_changed(token, from.0, &change, &[gone]);
+                self.names_changed(token, to.0, &other, &[there]);
+            }
+        }
+        self.moved_node(token, &moved);
+        Ok(())
+    }
+
+    /// What a change of our own made of names in a directory. Returns how long they may be passed on.
+    fn names_changed(
+        &self,
+        token: FillToken,
+        directory: Node,
+        change: &DirChange,
+        names: &[(&Name, Dentry)],
+    ) -> Duration {
+        if change.attr.node != directory {
+            // The server is broken. It is not believed, and nothing else suffers.
+            names.iter().for_each(|(name, _)| self.cache.name_changed(directory, name));
+            return Duration::ZERO;
+        }
+        // The kernel lists it anew by itself.
+        self.nodes.pages_rebased(directory, Change::UNSURE, Change::UNSURE);
+        self.cache.own_names(token, change, names, Instant::now())
+    }
+
+    /// The attributes of a node after we ourselves moved it. Nobody says whether others changed its content meanwhile.
+    fn moved_node(&self, token: FillToken, attr: &Attr) {
+        if self.nodes.pages_outdated(attr.node, attr.change) {
+            self.notify(Invalidation::Node { ino: self.nodes.ino(attr.node.id) });
+        }
+        self.cache.own_change(token, Change::UNSURE, attr, Instant::now());
     }
 
     /// What is known of a name without asking.
@@ -229,15 +307,29 @@ impl Vfs {
         let Dentry::Node(node) = dentry else {
             return Some(Lookup::Absent { ttl: entry_ttl });
         };
-        let (attr, attr_ttl) = self.cache.attr(node, now)?;
+        let (attr, attr_ttl) = self.cache.attr(node, now).or_else(|| self.attr_for_name(node))?;
         self.nodes
             .reference_again(node)
             .then(|| Lookup::Found(Entry { entry_ttl, attr_ttl, ..self.entry(attr) }))
     }
 
+    /// The attributes that come with a name which is known while they are not: the latest that there were, not to be
+    /// believed. Whoever wants more than the name asks for them, in one round trip as if he had asked for both; whoever
+    /// moves or removes the name has no need to. The kernel has no newer ones: all that it has came from here.
+    fn attr_for_name(&self, node: Node) -> Option<(Attr, Duration)> {
+        let attr = self.rpc.is_far().then(|| self.cache.attrs.last_seen(node))??;
+        Some((attr, Duration::ZERO))
+    }
+
     /// A name was made, and its node comes with a lookup count.
-    pub(crate) fn made(&self, token: FillToken, place: (Node, &Name), attr: Attr) -> Entry {
-        let ttl = self.cache.own_name(token, place, Dentry::Node(attr.node), Instant::now());
+    pub(crate) fn made(
+        &self,
+        token: FillToken,
+        (parent, name): (Node, &Name),
+        attr: Attr,
+        change: &DirChange,
+    ) -> Entry {
+        let ttl = self.names_changed(token, parent, change, &[(name, Dentry::Node(attr.node))]);
         self.granted(token, attr, ttl)
     }
 
@@ -263,15 +355,7 @@ impl Vfs {
 fn entry_reply(outcome: Outcome) -> Result<Attr, Errno> {
     match outcome?.0 {
         Reply::Entry { attr, .. } => Ok(attr),
-        other => Err(super::unexpected(&other)),
-    }
-}
-
-/// The attributes of what was made.
-fn made_reply(outcome: Outcome) -> Result<Attr, Errno> {
-    match outcome?.0 {
-        Reply::Made { attr, .. } => Ok(attr),
-        other => Err(super::unexpected(&other)),
+        other => Err(unexpected(&other)),
     }
 }
 

@@ -77,8 +77,9 @@ impl Vfs {
         let request = Request::Create { parent, name: name.clone(), mode, umask, flags: flags as u32 };
         self.call(caller, parent, request, move |outcome| {
             let created = match outcome {
-                Ok((Reply::Created { fh, attr, created, .. }, _)) => {
-                    let entry = vfs.made(token, (parent, &name), attr);
+                Ok((Reply::Created { fh, attr, created, parent: change }, _)) => {
+                    let entry = vfs.made(token, (parent, &name), attr, &change);
+                    vfs.absence_unknown(caller, parent);
                     if created {
                         // The kernel is about to ask, before the first write.
                         vfs.cache.fill_xattr(
@@ -186,9 +187,9 @@ impl Vfs {
     pub(crate) fn wanted_with_lookup(&self, caller: Caller, parent: Node, name: &Name) -> Option<AlsoOpen> {
         let wanted = self.config.cache_bytes > 0
             && self.welcome.features.contains(Features::LOOKUP_OPEN)
-            && self.foresight.expects_open(parent)
+            && (self.rpc.is_far() || self.foresight.expects_open(parent))
             && open_flags(caller.pid).is_some_and(is_plain_read);
-        let content_bytes_max = match self.cache.dentries.last_seen(parent, name) {
+        let content_bytes_max = match self.cache.name_last_seen(parent, name) {
             Some(Dentry::Node(node)) if wanted => self.wanted_content_bytes(node, libc::O_RDONLY),
             Some(Dentry::Node(_) | Dentry::Absent) | None => INLINE_BYTES_MAX as u32,
         };

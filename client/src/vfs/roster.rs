@@ -1,6 +1,6 @@
 //! Who else is connected to the server.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::Request;
@@ -15,7 +15,7 @@ impl Vfs {
     /// that has nobody else to serve.
     ///
     /// Errors: `ETIMEDOUT` after the time-out; `EIO` if the session is over or the server makes no sense.
-    pub fn sessions(&self) -> Result<Vec<SessionReport>, Errno> {
+    pub fn sessions(self: &Arc<Self>) -> Result<Vec<SessionReport>, Errno> {
         roster::list(|request: Request| {
             let (tell, told) = mpsc::sync_channel(1);
             let root = self.welcome().root.node;

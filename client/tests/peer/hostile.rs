@@ -78,6 +78,7 @@ fn names_that_cannot_be_end_the_connection() {
     let listing: Answer = Ok(Reply::Listing {
         entries: vec![listed("XXYXX", 11, file(7, 1, 1))],
         end: true,
+        exact: true,
         change: Change(1),
     });
     let mut frame = Vec::new();
@@ -86,7 +87,7 @@ fn names_that_cannot_be_end_the_connection() {
     frame[at + 2] = b'/';
     peer.wire().send_raw(&frame);
     let again = peer.expect(&asked.request);
-    again.reply(Reply::Listing { entries: vec![], end: true, change: Change(1) });
+    again.reply(Reply::Listing { entries: vec![], end: true, exact: true, change: Change(1) });
     pending.get().unwrap();
     await_hellos(&peer, 2);
 }
@@ -164,7 +165,7 @@ fn cookies_that_no_kernel_can_express_are_refused() {
         let (peer, vfs) = Peer::with_client();
         let pending = ask(|done| vfs.opendir(ME, 1, done));
         let entries = vec![listed("a", cookie, file(7, 1, 1))];
-        peer.call().reply(Reply::Listing { entries, end: true, change: Change(1) });
+        peer.call().reply(Reply::Listing { entries, end: true, exact: true, change: Change(1) });
         assert_eq!(pending.get().map(drop), Err(Errno::EIO), "cookie {cookie}");
     }
 }
@@ -176,7 +177,7 @@ fn an_endless_listing_takes_no_memory_that_stays() {
     let pending = ask(|done| vfs.opendir(ME, 1, done));
     let page = |from: u64| {
         let entries = (from..from + 500).map(|id| listed(&format!("n{id}"), id, file(id, 1, 1))).collect();
-        Reply::Listing { entries, end: false, change: Change(1) }
+        Reply::Listing { entries, end: false, exact: false, change: Change(1) }
     };
     peer.call().reply(page(1000));
     let fh = pending.get().unwrap().fh;
@@ -236,7 +237,7 @@ fn a_node_that_is_the_root_or_nothing_confuses_nobody() {
         match asked.request {
             Request::Forget { .. } => asked.reply(Reply::Done),
             _ => {
-                asked.reply(Reply::Listing { entries: vec![], end: true, change: Change(1) });
+                asked.reply(Reply::Listing { entries: vec![], end: true, exact: true, change: Change(1) });
                 break;
             }
         }

@@ -9,6 +9,7 @@ mod operations;
 mod paths;
 mod reading;
 mod resume;
+mod round_trips;
 mod scripted;
 mod unwanted;
 mod values;

@@ -265,7 +265,7 @@ fn a_directory_is_opened_and_read_with_one_request() {
         "{asked:?}"
     );
     let entries = vec![listed("a", 11, file(7, 1, 1)), listed("b", 12, file(8, 1, 1))];
-    asked.reply(Reply::Listing { entries, end: true, change: Change(1) });
+    asked.reply(Reply::Listing { entries, end: true, exact: true, change: Change(1) });
     let fh = pending.get().unwrap().fh;
     let names = |items: Vec<(Vec<u8>, u64)>| items.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(names(list(&vfs, fh, 0, 3).get().unwrap()), [&b"."[..], b"..", b"a"]);
@@ -281,21 +281,21 @@ fn a_listing_is_gone_on_with_where_the_reader_is() {
     let (peer, vfs) = Peer::with_client();
     let pending = ask(|done| vfs.opendir(ME, 1, done));
     let entries = vec![listed("a", 11, file(7, 1, 1)), listed("b", 12, file(8, 1, 1))];
-    peer.call().reply(Reply::Listing { entries, end: false, change: Change(1) });
+    peer.call().reply(Reply::Listing { entries, end: false, exact: false, change: Change(1) });
     let fh = pending.get().unwrap().fh;
     assert_eq!(list(&vfs, fh, 0, 9).get().unwrap().len(), 4);
     let pending = list(&vfs, fh, 14, 9);
     let asked = peer.call();
     assert!(matches!(asked.request, Request::ReadDir { node: ROOT, cookie: 12, .. }), "{asked:?}");
     let entries = vec![listed("c", 13, file(9, 1, 1))];
-    asked.reply(Reply::Listing { entries, end: true, change: Change(1) });
+    asked.reply(Reply::Listing { entries, end: true, exact: true, change: Change(1) });
     assert_eq!(pending.get().unwrap(), [(b"c".to_vec(), 15)]);
 
     // Going back (rewinddir(3)) begins anew.
     let pending = list(&vfs, fh, 0, 9);
     let asked = peer.call();
     assert!(matches!(asked.request, Request::ReadDir { cookie: 0, .. }), "{asked:?}");
-    asked.reply(Reply::Listing { entries: vec![], end: true, change: Change(2) });
+    asked.reply(Reply::Listing { entries: vec![], end: true, exact: true, change: Change(2) });
     assert_eq!(pending.get().unwrap().len(), 2);
 }
 
@@ -411,7 +411,7 @@ fn listed_sizes(
 ) -> Vec<Option<u64>> {
     let pending = ask(|done| vfs.opendir(ME, 1, done));
     let entries = vec![listed("a", 11, file(7, 1, 1)), listed("b", 12, file(8, 1, 1))];
-    peer.call().reply(Reply::Listing { entries, end: true, change: Change(1) });
+    peer.call().reply(Reply::Listing { entries, end: true, exact: true, change: Change(1) });
     let fh = pending.get().unwrap().fh;
     meanwhile();
     let pending = ask(|done| {
@@ -422,7 +422,7 @@ fn listed_sizes(
         });
     });
     if let Some(entries) = again {
-        peer.call().reply(Reply::Listing { entries, end: true, change: Change(2) });
+        peer.call().reply(Reply::Listing { entries, end: true, exact: true, change: Change(2) });
     }
     let sizes = pending.get().unwrap();
     vfs.releasedir(1, fh);

@@ -259,6 +259,7 @@ fn listings_come_in_pieces_and_those_that_do_not_get_on_are_refused() {
     let piece = |cookie, end| Reply::Listing {
         entries: vec![listed("x", cookie, file(cookie + 10, 1, 1))],
         end,
+        exact: end,
         change: Change(1),
     };
     let cookie_of = |asked: &Asked| match asked.request {
@@ -280,7 +281,12 @@ fn listings_come_in_pieces_and_those_that_do_not_get_on_are_refused() {
         match &asked.request {
             Request::Lookup { .. } => asked.reply(entry(directory(2, 1))),
             Request::ReadDir { .. } => {
-                break asked.reply(Reply::Listing { entries: vec![], end: false, change: Change(1) });
+                break asked.reply(Reply::Listing {
+                    entries: vec![],
+                    end: false,
+                    exact: false,
+                    change: Change(1),
+                });
             }
             Request::Forget { .. } => asked.reply(Reply::Done),
             other => panic!("{other:?}"),

@@ -101,10 +101,13 @@ impl Peer {
     }
 
     /// A peer and a client that is configured like this, but with one connection, so that requests arrive in
-    /// the order in which they were made.
+    /// the order in which they were made. It takes the peer for near, however slow the machine is, unless told otherwise
+    /// by a `far_round_trip` of zero.
     pub(crate) fn with(config: VfsConfig) -> (Peer, Arc<Vfs>) {
         let peer = Peer::start();
-        let vfs = Vfs::connect(&peer.source(), VfsConfig { connections: 1, ..config }).unwrap();
+        let far_round_trip = if config.far_round_trip.is_zero() { Duration::ZERO } else { Duration::MAX };
+        let config = VfsConfig { connections: 1, far_round_trip, ..config };
+        let vfs = Vfs::connect(&peer.source(), config).unwrap();
         (peer, vfs)
     }
 

@@ -76,7 +76,7 @@ fn a_node_that_was_opened_ahead_is_closed_and_forgotten() {
 #[test]
 fn listed_nodes_are_forgotten() {
     let entries = vec![listed("a", 1, file(7, 0, 1)), listed("b", 2, file(8, 0, 1))];
-    let listing = Reply::Listing { entries, end: true, change: Change(1) };
+    let listing = Reply::Listing { entries, end: true, exact: true, change: Change(1) };
     let open = |vfs: &Arc<Vfs>, done: Done<_>| vfs.opendir(ME, 1, done);
     let returned = answered_too_late(open, listing, 2);
     assert_eq!(returned, Returned { nodes: vec![(node(7), 1), (node(8), 1)], files: Vec::new() });

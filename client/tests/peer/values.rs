@@ -59,7 +59,7 @@ pub(crate) fn root_changed() -> Box<DirChange> {
 }
 
 pub(crate) fn made(attr: Attr) -> Reply {
-    Reply::Made { attr, parent: root_changed() }
+    Reply::Made { attr, empty: false, parent: root_changed() }
 }
 
 pub(crate) fn created(fh: u64, attr: Attr) -> Reply {

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use nearfs_protocol::id::NodeId;
 use parking_lot::RwLock;
+use rustix::fs::IFlags;
 use rustix::io::Errno;
 
 /// Most devices below one export.
@@ -24,6 +25,11 @@ const ODD_SLOT: u16 = u16::MAX;
 /// `f_type` of the file systems whose change times tell any two changes apart, since [`FINE_TIMES_SINCE`]:
 /// ext4, xfs, btrfs, tmpfs.
 const FINE_TIMES: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
+/// `f_type` of the file systems that compare names byte for byte, but in directories with [`CASEFOLD`]: ext4, xfs (unless
+/// made with `version=ci`, which is deprecated and unknown here), btrfs, tmpfs, f2fs, overlayfs.
+const EXACT_NAMES: [u64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x794c_7630];
+/// `FS_CASEFOLD_FL` of `linux/fs.h`.
+const CASEFOLD: IFlags = IFlags::from_bits_retain(0x4000_0000);
 /// The first Linux whose file systems give a change that follows a look its own time stamp (multigrain timestamps).
 const FINE_TIMES_SINCE: (u32, u32) = (6, 13);
 
@@ -37,6 +43,25 @@ pub(crate) struct Device {
     slot: Option<u16>,
     /// Whether a change after a look always shows in the change time.
     pub(crate) fine_times: bool,
+    /// Whether names are compared byte for byte, but in directories that say otherwise.
+    exact_names: bool,
+}
+
+impl Device {
+    fn of(fd: BorrowedFd<'_>, slot: Option<u16>) -> Result<Device, Errno> {
+        let kind = rustix::fs::fstatfs(fd)?.f_type as u64;
+        let fine_times = kernel_has_fine_times() && FINE_TIMES.contains(&kind);
+        Ok(Device { slot, fine_times, exact_names: EXACT_NAMES.contains(&kind) })
+    }
+
+    /// Whether this directory, which is open for reading, compares names byte for byte for certain.
+    pub(crate) fn has_exact_names(self, directory: BorrowedFd<'_>) -> bool {
+        self.exact_names
+            && match rustix::fs::ioctl_getflags(directory) {
+                Ok(flags) => !flags.contains(CASEFOLD),
+                Err(errno) => matches!(errno, Errno::NOTTY | Errno::OPNOTSUPP), // It has no such flags.
+            }
+    }
 }
 
 /// The devices met so far.
@@ -49,7 +74,7 @@ pub(crate) struct Devices {
 impl Devices {
     /// `root` is on the device whose inode numbers become node ids as they are.
     pub(crate) fn new(number: DeviceNumber, root: BorrowedFd<'_>) -> Result<Devices, Errno> {
-        let device = Device { slot: None, fine_times: has_fine_times(root)? };
+        let device = Device::of(root, None)?;
         Ok(Devices { root: (number, device), others: RwLock::default(), odd: RwLock::default() })
     }
 
@@ -65,7 +90,7 @@ impl Devices {
     ///
     /// Errors: `EOVERFLOW` beyond [`DEVICES_MAX`].
     pub(crate) fn meet(&self, number: DeviceNumber, fd: BorrowedFd<'_>) -> Result<Device, Errno> {
-        let fine_times = has_fine_times(fd)?;
+        let device = Device::of(fd, None)?;
         let mut others = self.others.write();
         if let Some(known) = others.get(&number) {
             return Ok(*known);
@@ -74,7 +99,7 @@ impl Devices {
             return Err(Errno::OVERFLOW);
         }
         let slot = free_slot(&others, first_slot(number, fd)?);
-        let device = Device { slot: Some(slot), fine_times };
+        let device = Device { slot: Some(slot), ..device };
         others.insert(number, device);
         Ok(device)
     }
@@ -125,11 +150,6 @@ fn free_slot(others: &HashMap<DeviceNumber, Device>, first: u16) -> u16 {
     slot
 }
 
-fn has_fine_times(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let kind = rustix::fs::fstatfs(fd)?.f_type as u64;
-    Ok(kernel_has_fine_times() && FINE_TIMES.contains(&kind))
-}
-
 fn kernel_has_fine_times() -> bool {
     static SINCE: OnceLock<bool> = OnceLock::new();
     *SINCE.get_or_init(|| {
@@ -178,6 +198,16 @@ mod tests {
                 assert!(seen.insert(id), "{number:?} {ino:#x}");
                 assert_eq!(devices.fold(number, devices.known(number).unwrap(), ino), Ok(id));
             }
+        }
+    }
+
+    #[test]
+    fn only_known_file_systems_compare_names_byte_for_byte() {
+        let temporary = tempfile::tempdir().unwrap();
+        for (path, exact) in [(temporary.path(), true), ("/proc".as_ref(), false)] {
+            let directory = std::fs::File::open(path).unwrap();
+            let device = Device::of(directory.as_fd(), None).unwrap();
+            assert_eq!(device.has_exact_names(directory.as_fd()), exact, "{}", path.display());
         }
     }
 

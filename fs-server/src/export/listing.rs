@@ -26,6 +26,11 @@ impl Export {
         rustix::fs::seek(directory, SeekFrom::Start(cookie)).map(|_| ()).map_err(from_os)
     }
 
+    /// Whether names in an open directory are compared byte for byte for certain: then what it does not list is absent.
+    pub(crate) fn has_exact_names(&self, directory: BorrowedFd<'_>) -> bool {
+        self.device_of(directory).is_ok_and(|(_, device)| device.has_exact_names(directory))
+    }
+
     /// Reads on in an open directory, at most as many names as fit into `room` in the kernel's own form, and shows each
     /// to `seen`, without `.` and `..`. Returns whether there was anything: nothing is the end.
     pub(crate) fn read_dir(

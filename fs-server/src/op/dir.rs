@@ -42,12 +42,13 @@ impl SessionFiles {
         let bytes_max = (entry_bytes_max as usize).min(CONTROL_BYTES_MAX - ANSWER_BYTES);
         let mut piece = Piece { entries: Vec::new(), bytes_left: bytes_max, with_attrs };
         let end = self.fill(&mut piece, node, &directory, &stream)?;
+        let exact = end && self.tree.export.has_exact_names(stream.fd.as_fd());
         if let Some(last) = piece.entries.last()
             && !end
         {
             self.listings.put(node, last.cookie, stream);
         }
-        Ok(Reply::Listing { entries: piece.entries, end, change }.into())
+        Ok(Reply::Listing { entries: piece.entries, end, exact, change }.into())
     }
 
     pub(crate) fn fsync_dir(&self, node: Node, data_only: bool) -> Outcome {
@@ -57,6 +58,28 @@ impl SessionFiles {
         let fd = identity::as_server(|| export.open_dir(directory.as_fd()))?;
         export.sync(fd, data_only)?;
         Ok(Reply::Done.into())
+    }
+
+    /// Whether a directory has no names for certain, and so lacks any that is asked for.
+    pub(crate) fn is_empty(&self, directory: Node) -> bool {
+        let export = &self.tree.export;
+        let Ok(directory) = self.reach(directory) else { return false };
+        // Its maker may have kept himself from listing it.
+        let Ok(fd) = identity::as_server(|| export.open_dir(directory.as_fd())) else { return false };
+        let mut room = [MaybeUninit::uninit(); RAW_ENTRY_BYTES_MAX];
+        let mut has_names = false;
+        while !has_names {
+            let found = export.read_dir(fd.as_fd(), &mut room, |_| {
+                has_names = true;
+                Ok(())
+            });
+            match found {
+                Ok(true) => {}
+                Ok(false) => return !has_names && export.has_exact_names(fd.as_fd()),
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// A stream that stands at a cookie: one that was left there, or another that is put there.

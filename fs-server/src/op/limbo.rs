@@ -81,7 +81,7 @@ impl SessionFiles {
             Intent::Make { parent, name, kind, since } => {
                 let Some(attr) = self.born(*parent, name, *kind, *since, claimed)? else { return Ok(None) };
                 self.count(&attr, &named(*parent, name));
-                Ok(Some(Ok(Reply::Made { attr, parent: self.dir_change(*parent)? })))
+                Ok(Some(Ok(Reply::Made { attr, empty: false, parent: self.dir_change(*parent)? })))
             }
             Intent::Create { parent, name, flags, since } => {
                 let Some(attr) = self.born(*parent, name, FileKind::File, *since, claimed)? else {
@@ -102,7 +102,7 @@ impl SessionFiles {
                     return Ok(None);
                 };
                 self.count(&attr, &named(*parent, name));
-                Ok(Some(Ok(Reply::Made { attr, parent: self.dir_change(*parent)? })))
+                Ok(Some(Ok(Reply::Made { attr, empty: false, parent: self.dir_change(*parent)? })))
             }
             Intent::Remove { parent, name, leads_to } => {
                 let is_gone = self.inode(*parent, name)? != Some(*leads_to);

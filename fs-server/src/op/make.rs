@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
+use nearfs_protocol::attr::FileKind;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::Node;
 use nearfs_protocol::limits::SYMLINK_BYTES_MAX;
@@ -53,7 +54,7 @@ impl SessionFiles {
         self.tree.export.link(at.as_fd(), &directory, &c_name(new_name)?)?;
         let attr = self.tree.export.attr(&at)?;
         self.count(&attr, &named(new_parent, new_name));
-        Ok(Reply::Made { attr, parent: changing.done(1)? }.into())
+        Ok(Reply::Made { attr, empty: false, parent: changing.done(1)? }.into())
     }
 
     pub(crate) fn unlink(&self, parent: Node, name: &Name) -> Outcome {
@@ -82,6 +83,7 @@ impl SessionFiles {
         let changing = self.changing_name((parent, name), &directory)?;
         make(&directory, &c_name(name)?)?;
         let attr = self.meet(&directory, parent, name)?;
-        Ok(Reply::Made { attr, parent: changing.done(1)? }.into())
+        let empty = attr.kind == FileKind::Directory && self.is_empty(attr.node);
+        Ok(Reply::Made { attr, empty, parent: changing.done(1)? }.into())
     }
 }

@@ -144,7 +144,7 @@ fn listed(client: &Client) -> (BTreeSet<Name>, Change) {
     let request =
         Request::ReadDir { node: client.root(), cookie: 0, entry_bytes_max: 65536, with_attrs: false };
     match client.ask(request).unwrap() {
-        Reply::Listing { entries, end: true, change } => {
+        Reply::Listing { entries, end: true, change, .. } => {
             (entries.into_iter().map(|entry| entry.name).collect(), change)
         }
         other => panic!("{other:?}"),

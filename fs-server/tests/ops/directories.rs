@@ -50,7 +50,7 @@ fn the_largest_answer_fits_a_frame() {
     let (entries, end) = client.list(client.root(), 0, u32::MAX, true).unwrap();
     assert!(!end && entries.len() > 1000, "{}", entries.len());
     let change = client.attr(client.root()).unwrap().change;
-    let answer: Answer = Ok(Reply::Listing { entries, end, change });
+    let answer: Answer = Ok(Reply::Listing { entries, end, exact: false, change });
     encode_frame(&mut Vec::new(), FrameKind::Answer, RequestId(1), &answer, 0).unwrap();
 }
 

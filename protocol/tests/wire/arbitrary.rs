@@ -360,9 +360,10 @@ fn file_reply() -> impl Strategy<Value = Reply> {
         }),
         long().prop_map(|change| Reply::Read { change: Change(change) }),
         written.prop_map(Reply::Written),
-        (vec(entry, 0..6), flag(), long()).prop_map(|(entries, end, change)| Reply::Listing {
+        (vec(entry, 0..6), flag(), flag(), long()).prop_map(|(entries, end, exact, change)| Reply::Listing {
             entries,
             end,
+            exact,
             change: Change(change)
         }),
         statfs.prop_map(Reply::StatFs),
@@ -371,7 +372,7 @@ fn file_reply() -> impl Strategy<Value = Reply> {
         long().prop_map(|change| Reply::Hashed { change: Change(change) }),
         (attr(), flag(), content_hash()).prop_map(|(attr, whole, hash)| Reply::Fetched { attr, whole, hash }),
         vec(option::of(select(Errno::ALL)), 0..6).prop_map(|refusals| Reply::Published { refusals }),
-        (attr(), dir_change()).prop_map(|(attr, parent)| Reply::Made { attr, parent }),
+        (attr(), flag(), dir_change()).prop_map(|(attr, empty, parent)| Reply::Made { attr, empty, parent }),
         (fh(), attr(), flag(), dir_change()).prop_map(|(fh, attr, created, parent)| Reply::Created {
             fh,
             attr,

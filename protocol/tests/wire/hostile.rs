@@ -131,10 +131,10 @@ fn the_densest_messages_stay_within_their_growth() {
         let entry =
             [&1u64.to_le_bytes()[..], b"x", &9u64.to_le_bytes(), &[0], &2u64.to_le_bytes(), &[0]].concat();
         control.extend(entry.repeat(entries));
-        control.extend([[0; 8], [1; 8]].concat().split_at(7).1);
+        control.extend([[0; 8], [1; 8]].concat().split_at(6).1);
         control
     };
-    let entries = (CONTROL_BYTES_MAX - 25) / 27;
+    let entries = (CONTROL_BYTES_MAX - 26) / 27;
     let control = listing(entries);
     assert!(control.len() <= CONTROL_BYTES_MAX && control.len() + 27 > CONTROL_BYTES_MAX);
     let (decoded, bytes) = most_held(|| Control::decode(FrameKind::Answer, &control));
