@@ -84,24 +84,27 @@ impl DentryCache {
         self.names.lock().moved_along(parent, before, after);
     }
 
-    /// Keeps what a change of our own made of a name; the token is from before the change was asked for.
-    /// Whether it was kept.
+    /// Keeps what a change of our own made of names in a directory, each with the moment until which it serves; the
+    /// token is from before the change was asked for. Whether all were kept.
     pub fn own_change(
         &self,
         token: FillToken,
         parent: Node,
-        name: &Name,
-        dentry: Dentry,
-        trust: Trust,
+        change: Change,
+        changed: &[(&Name, Dentry, Instant)],
     ) -> bool {
         let mut names = self.names.lock();
-        let undisturbed = self.epochs.stands(token, parent, Part::Name(name));
-        self.epochs.bump_part(parent, Part::Name(name));
-        match undisturbed {
-            true => names.put(parent, name, dentry, trust, trust.change),
-            false => names.remove(parent, name),
+        let stands = |name| self.epochs.stands(token, parent, Part::Name(name));
+        // All are judged before any is noted: those whose slots are the same by chance would refuse each other.
+        let undisturbed: Vec<_> = changed.iter().map(|(name, ..)| stands(name)).collect();
+        for (&(name, dentry, until), undisturbed) in changed.iter().zip(&undisturbed) {
+            self.epochs.bump_part(parent, Part::Name(name));
+            match undisturbed {
+                true => names.put(parent, name, dentry, Trust { change, until }, change),
+                false => names.remove(parent, name),
+            }
         }
-        undisturbed
+        undisturbed.iter().all(|undisturbed| *undisturbed)
     }
 
     /// Forgets a name that may have changed, and refuses answers under way.

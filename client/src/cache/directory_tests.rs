@@ -277,3 +277,16 @@ fn what_is_known_of_a_directory_moves_along_with_own_changes_only() {
     told(62, 2, Dentry::Absent, DirChange { before: Change::UNSURE, ..changed(0, 64) });
     assert_eq!([1, 2, 3].map(|id| ask(62, id)), [None, Some(Dentry::Absent), None]);
 }
+
+/// With each a few of the 8,192 slots are noted, some of which are the same by chance.
+#[test]
+fn a_change_does_not_disturb_itself() {
+    let cache = Cache::new(CacheLimits::from_cache_bytes(1 << 20), TIMES);
+    let now = Instant::now();
+    for count in 1..20_000 {
+        let (gone, there) = (name(count), name(count + 1));
+        let names = [(&gone, Dentry::Absent), (&there, Dentry::Node(node(101)))];
+        let time = cache.own_names(cache.begin_fill(), &changed(count, count + 1), &names, now);
+        assert_eq!(time, TIMES.entry, "{count}");
+    }
+}

@@ -233,18 +233,17 @@ impl Cache {
     ) -> Duration {
         let DirChange { before, attr } = *change;
         let parent = attr.node;
+        self.dentries.moved_along(parent, before, attr.change);
+        // What others did in between may have concerned the same names.
+        let change = if before == Change::UNSURE { Change::UNSURE } else { attr.change };
+        let until = |dentry| now + self.name_time(dentry);
+        let changed: Vec<_> = names.iter().map(|(name, dentry)| (*name, *dentry, until(*dentry))).collect();
+        // Before anything else is noted: a name that is lost costs most.
+        let kept = self.dentries.own_change(token, parent, change, &changed);
         if self.attrs.is_news(parent, before) {
             self.xattrs.invalidate(parent);
         }
         self.attrs.own_change(token, before, attr, now + self.times.attr);
-        self.dentries.moved_along(parent, before, attr.change);
-        // What others did in between may have concerned the same names.
-        let change = if before == Change::UNSURE { Change::UNSURE } else { attr.change };
-        let mut kept = true;
-        for (name, dentry) in names {
-            let trust = Trust { change, until: now + self.name_time(*dentry) };
-            kept &= self.dentries.own_change(token, parent, name, *dentry, trust);
-        }
         let edits: Vec<_> = names.iter().map(|(name, dentry)| (*name, *dentry != Dentry::Absent)).collect();
         let trust = Trust { change, until: now + self.times.negative };
         self.complete.own_change(parent, before, trust, &edits);
