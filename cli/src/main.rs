@@ -4,6 +4,7 @@ mod completions;
 mod man;
 mod once;
 mod shell;
+mod top;
 mod transfer;
 
 use std::ffi::OsStr;
@@ -36,6 +37,7 @@ enum Command {
     Umount(UmountOptions),
     Status(StatusOptions),
     Doctor(DoctorOptions),
+    Top(top::TopOptions),
     Shell(shell::ShellOptions),
     #[command(flatten)]
     Once(once::OnceCommand),
@@ -65,6 +67,7 @@ fn run(command: Command) -> ExitCode {
         Command::Umount(options) => umount::run(&options),
         Command::Status(options) => status_command::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Top(options) => top::run(&options),
         Command::Shell(options) => shell::run(&options),
         Command::Once(command) => shell::run_once(command.into_one_shot()),
         Command::Completions(options) => finish(completions::run(&options)),

@@ -11,8 +11,19 @@ use support::{nearfs, run};
 #[test]
 fn help_names_every_command() {
     let help = run(nearfs().arg("--help")).succeeded().out;
-    let commands =
-        ["serve", "mount", "umount", "status", "doctor", "shell", "ls", "completions", "man", "version"];
+    let commands = [
+        "serve",
+        "mount",
+        "umount",
+        "status",
+        "doctor",
+        "top",
+        "shell",
+        "ls",
+        "completions",
+        "man",
+        "version",
+    ];
     for command in commands {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is not in {help}");
     }

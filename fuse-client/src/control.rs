@@ -1,7 +1,7 @@
 //! The socket of a running mount, by which `nearfs status` and `nearfs umount` talk to it.
 //!
-//! One request a connection: a line of JSON there, a line of JSON back. Nothing here waits for the server of
-//! the mount, so that it answers whatever has become of that. The socket lies in a directory that only the
+//! One request a connection: a line of JSON there, a line of JSON back. Nothing but the question who is connected to
+//! the server of the mount waits for that, within a bound, so that it answers whatever has become of that. The socket lies in a directory that only the
 //! mount's owner may enter, under the number of the mount's device and that of its process: the kernel gives
 //! a device's number to the next mount while the process of the last one is still about to end.
 
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nearfs_protocol::roster::SessionReport;
 use serde::{Deserialize, Serialize};
 
 use crate::mountinfo::MountEntry;
@@ -33,6 +34,8 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(2);
 pub(crate) enum Ask {
     /// How it is.
     Status,
+    /// Who else is connected to its server.
+    Sessions,
     /// To unmount and end.
     Unmount(HowToUnmount),
 }
@@ -55,6 +58,8 @@ pub(crate) enum HowToUnmount {
 pub(crate) enum Answer {
     /// How it is.
     Status(Box<StatusReport>),
+    /// Who is connected to its server.
+    Sessions(Vec<SessionReport>),
     /// It is out of sight, and ends when its last user is done.
     Detached,
     /// It has ended; what was lost, one line each.
@@ -189,7 +194,12 @@ fn converse(mut stream: &UnixStream, answer: &impl Fn(Ask) -> Answer) -> io::Res
     stream.set_read_timeout(Some(REQUEST_TIME_MAX))?;
     stream.set_write_timeout(Some(REQUEST_TIME_MAX))?;
     let ask = serde_json::from_str(&read_line(stream)?)?;
-    writeln!(stream, "{}", serde_json::to_string(&answer(ask))?)
+    let mut line = serde_json::to_string(&answer(ask))?;
+    if line.len() as u64 >= LINE_BYTES_MAX {
+        let reason = "there is too much to tell of; ask the server itself".to_owned();
+        line = serde_json::to_string(&Answer::Failed { reason })?;
+    }
+    writeln!(stream, "{line}")
 }
 
 fn read_line(stream: &UnixStream) -> io::Result<String> {

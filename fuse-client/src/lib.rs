@@ -23,6 +23,7 @@ mod mount_point;
 mod mountinfo;
 mod notify;
 pub mod options;
+pub mod roster;
 pub mod secrecy;
 mod signals;
 mod status;

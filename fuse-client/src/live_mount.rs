@@ -12,6 +12,7 @@ use crate::attach;
 use crate::bounded::within;
 use crate::control::{Answer, Ask, HowToUnmount};
 use crate::mountinfo::MountEntry;
+use crate::roster::SERVER_TIME_MAX;
 use crate::status::StatusReport;
 
 /// Longest time for the kernel to let go of a mount: it may wait for changed pages of mapped files, which the
@@ -46,6 +47,7 @@ impl LiveMount {
     pub(crate) fn answer(&self, ask: Ask) -> Answer {
         match ask {
             Ask::Status => Answer::Status(Box::new(StatusReport::new(&self.entry, self.vfs.status()))),
+            Ask::Sessions => self.sessions(),
             Ask::Unmount(HowToUnmount::UnlessBusy) => self.unmount(),
             Ask::Unmount(HowToUnmount::Lazily) => match attach::detach(&self.entry, true) {
                 Ok(()) => Answer::Detached,
@@ -62,7 +64,7 @@ impl LiveMount {
                 log::warn!("the mount is in use; programs that use it get errors");
                 self.unmount_by_force();
             }
-            Answer::Status(_) | Answer::Detached | Answer::Unmounted { .. } => {}
+            Answer::Status(_) | Answer::Sessions(_) | Answer::Detached | Answer::Unmounted { .. } => {}
         }
     }
 
@@ -73,6 +75,20 @@ impl LiveMount {
         ending.is_over = true;
         self.changed.notify_all();
         !ending.lost.is_empty()
+    }
+
+    /// What the server tells of its sessions, if it answers soon.
+    fn sessions(&self) -> Answer {
+        let vfs = Arc::clone(&self.vfs);
+        match within(SERVER_TIME_MAX, move || vfs.sessions()) {
+            Some(Ok(sessions)) => Answer::Sessions(sessions),
+            Some(Err(errno)) => {
+                let status = self.vfs.status();
+                let reason = status.last_error.filter(|_| !status.connected);
+                Answer::Failed { reason: reason.unwrap_or_else(|| errno.to_string()) }
+            }
+            None => Answer::Failed { reason: "the server does not answer".into() },
+        }
     }
 
     fn unmount(&self) -> Answer {

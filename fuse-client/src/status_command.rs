@@ -56,7 +56,7 @@ fn report(entry: &MountEntry) -> Result<StatusReport, String> {
     match control::ask(entry, Ask::Status, ANSWER_TIME_MAX) {
         Ok(Answer::Status(report)) => Ok(*report),
         Ok(Answer::Failed { reason }) => Err(format!("{place}: {reason}")),
-        Ok(Answer::Busy | Answer::Detached | Answer::Unmounted { .. }) => {
+        Ok(Answer::Sessions(_) | Answer::Busy | Answer::Detached | Answer::Unmounted { .. }) => {
             Err(format!("{place}: the mount's process is of another version"))
         }
         Err(_) if control::is_served(entry) => {

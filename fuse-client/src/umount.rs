@@ -46,7 +46,7 @@ fn umount(options: &UmountOptions) -> Result<(), Vec<String>> {
         Ok(Answer::Detached) => Ok(()),
         Ok(Answer::Busy) => Err(busy(&entry)),
         Ok(Answer::Failed { reason }) => Err(vec![format!("cannot unmount {}: {reason}", path.display())]),
-        Ok(Answer::Status(_)) => {
+        Ok(Answer::Status(_) | Answer::Sessions(_)) => {
             Err(vec![format!("{}: the mount's process is of another version", path.display())])
         }
         Err(error) => {

@@ -63,7 +63,7 @@ fn diagnose(entry: &MountEntry) -> Diagnosis {
     let report = match control::ask(entry, Ask::Status, ANSWER_TIME_MAX) {
         Ok(Answer::Status(report)) => *report,
         Ok(Answer::Failed { reason }) => return Diagnosis::of_trouble(entry, Trouble::Failed(reason)),
-        Ok(Answer::Busy | Answer::Detached | Answer::Unmounted { .. }) => {
+        Ok(Answer::Sessions(_) | Answer::Busy | Answer::Detached | Answer::Unmounted { .. }) => {
             let reason = "the mount's process is of another version".into();
             return Diagnosis::of_trouble(entry, Trouble::Failed(reason));
         }
