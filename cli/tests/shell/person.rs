@@ -144,6 +144,7 @@ fn ctrl_c_ends_the_command_and_not_the_shell() {
     site.world.server.signal("CONT");
     // What is typed is taken back by it, too.
     terminal.press("rm notes");
+    terminal.ends_with("> rm notes");
     terminal.press(CTRL_C);
     terminal.ends_with(&site.prompt("/"));
     terminal.type_line("size notes");
