@@ -190,6 +190,8 @@ fn read(file: &File, offset: u64, size: usize) -> io::Result<Value> {
 }
 
 fn copy(from: &File, from_offset: u64, to: &File, to_offset: u64, size: u64) -> io::Result<Value> {
+    // What the copy itself appends to its source is not copied as well, which a second call would do.
+    let size = size.min(from.metadata()?.len().saturating_sub(from_offset));
     let (mut from_offset, mut to_offset, mut copied) = (from_offset as i64, to_offset as i64, 0);
     while copied < size {
         let (from, to, left) = (from.as_raw_fd(), to.as_raw_fd(), (size - copied) as usize);
