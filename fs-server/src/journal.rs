@@ -110,7 +110,8 @@ impl Event {
     pub(crate) fn quoted(mut self, key: &str, bytes: &[u8]) -> Event {
         let _ = write!(self.0, " {key}=\"");
         for chunk in bytes.utf8_chunks() {
-            let _ = write!(self.0, "{}", chunk.valid().escape_debug());
+            // The quotes are double ones, so that a single one stands for itself.
+            let _ = write!(self.0, "{}", chunk.valid().escape_debug().to_string().replace(r"\'", "'"));
             for byte in chunk.invalid() {
                 let _ = write!(self.0, "\\x{byte:02x}");
             }
@@ -139,10 +140,10 @@ mod tests {
 
     #[test]
     fn no_name_forges_a_line() {
-        let hostile = b"a\n2026-01-01T00:00:00Z kick session=1 \x1b[2J\"\\ \xff\xe2\x80\xae\xc3\xa4";
+        let hostile = b"a\n2026-01-01T00:00:00Z kick session=1 \x1b[2J\"\\ it's \xff\xe2\x80\xae\xc3\xa4";
         let Event(line) =
             Event::new("mkdir").session(SessionId(3)).quoted("path", hostile).outcome(Err(Errno::EEXIST));
-        let escaped = r#"a\n2026-01-01T00:00:00Z kick session=1 \u{1b}[2J\"\\ \xff\u{202e}ä"#;
+        let escaped = r#"a\n2026-01-01T00:00:00Z kick session=1 \u{1b}[2J\"\\ it's \xff\u{202e}ä"#;
         let outcome = Errno::EEXIST.to_string();
         assert_eq!(line, format!(r#"mkdir session=3 path="{escaped}" outcome="{outcome}""#));
     }
