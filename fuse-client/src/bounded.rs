@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Makes a call on a thread of its own and waits for it at most so long. The thread of a call that does not
-/// return stays behind: the process is expected to end soon.
+/// return stays behind: the process is expected to end soon, or the call to have a later bound of its own.
 pub(crate) fn within<T: Send + 'static>(
     time: Duration,
     call: impl FnOnce() -> T + Send + 'static,

@@ -1,7 +1,7 @@
 //! The socket of a running mount, by which `nearfs status` and `nearfs umount` talk to it.
 //!
-//! One request a connection: a line of JSON there, a line of JSON back. Nothing but the question who is connected to
-//! the server of the mount waits for that, within a bound, so that it answers whatever has become of that. The socket lies in a directory that only the
+//! One request a connection: a line of JSON there, a line of JSON back. It answers whatever has become of the server:
+//! only the question who is connected to that waits for it, within a bound. The socket lies in a directory that only the
 //! mount's owner may enter, under the number of the mount's device and that of its process: the kernel gives
 //! a device's number to the next mount while the process of the last one is still about to end.
 

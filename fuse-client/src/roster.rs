@@ -5,13 +5,22 @@ use std::time::Duration;
 
 use nearfs_protocol::roster::SessionReport;
 
+use crate::bounded::within;
 use crate::control::{self, Answer, Ask};
-use crate::umount::find;
+use crate::mountinfo;
+use crate::umount::{KERNEL_TIME_MAX, find};
 
 /// Longest wait of a mount's process for its server.
 pub(crate) const SERVER_TIME_MAX: Duration = Duration::from_secs(4);
 /// Longest wait for the process of a mount, which may be frozen itself.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Whether there is something at a path, found without touching the mount that may be there: its server may be frozen.
+pub fn may_be_mount_point(path: &Path) -> bool {
+    let path = path.to_owned();
+    // Who does not answer is there.
+    within(KERNEL_TIME_MAX, move || mountinfo::resolve(&path)).is_none_or(|place| place.is_ok())
+}
 
 /// The sessions of the server behind a mount point. An error is one line.
 pub fn of_mount(mount_point: &Path) -> Result<Vec<SessionReport>, String> {

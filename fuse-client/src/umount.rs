@@ -17,7 +17,7 @@ use crate::options::UmountOptions;
 /// Longest wait for the process of a mount. It needs at most `DETACH_TIME_MAX` and `SHUTDOWN_TIME_MAX`.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(8);
 /// Longest wait for the kernel when there is nobody to ask.
-const KERNEL_TIME_MAX: Duration = Duration::from_secs(1);
+pub(crate) const KERNEL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Runs `nearfs umount`.
 pub fn run(options: &UmountOptions) -> ExitCode {

@@ -105,7 +105,7 @@ fn asked(options: &TopOptions) -> Result<Asked, Failure> {
             Ok(Asked { name, ask: ask_server(remote.clone()), remote: Some(remote) })
         }
         // What is a path here may be a mount point; anything else is a source that was typed wrong.
-        Err(SourceError::Form(_)) if named.exists() || named.is_absolute() => {
+        Err(SourceError::Form(_)) if named.is_absolute() || roster::may_be_mount_point(named) => {
             let mount_point = named.to_owned();
             let ask = move || roster::of_mount(&mount_point).map_err(|line| Failure { line, code: 1 });
             Ok(Asked { name, ask: Box::new(ask), remote: None })
