@@ -270,7 +270,7 @@ impl Vfs {
                 self.names_changed(token, to.0, &other, &[there]);
             }
         }
-        self.moved_node(token, &moved);
+        self.changed_node(token, &moved);
         Ok(())
     }
 
@@ -292,12 +292,13 @@ impl Vfs {
         self.cache.own_names(token, change, names, Instant::now())
     }
 
-    /// The attributes of a node after we ourselves moved it. Nobody says whether others changed its content meanwhile.
-    fn moved_node(&self, token: FillToken, attr: &Attr) {
+    /// The attributes of a node after a change of our own, where nobody says whether others changed its content meanwhile.
+    /// Returns how long they are right.
+    pub(crate) fn changed_node(&self, token: FillToken, attr: &Attr) -> Duration {
         if self.nodes.pages_outdated(attr.node, attr.change) {
             self.notify(Invalidation::Node { ino: self.nodes.ino(attr.node.id) });
         }
-        self.cache.own_change(token, Change::UNSURE, attr, Instant::now());
+        self.cache.own_change(token, Change::UNSURE, attr, Instant::now())
     }
 
     /// What is known of a name without asking.
@@ -321,7 +322,7 @@ impl Vfs {
         Some((attr, Duration::ZERO))
     }
 
-    /// A name was made, and its node comes with a lookup count.
+    /// A name was made, and its node comes with a lookup count. It may have had other names, and other attributes with them.
     pub(crate) fn made(
         &self,
         token: FillToken,
@@ -329,8 +330,11 @@ impl Vfs {
         attr: Attr,
         change: &DirChange,
     ) -> Entry {
-        let ttl = self.names_changed(token, parent, change, &[(name, Dentry::Node(attr.node))]);
-        self.granted(token, attr, ttl)
+        let entry_ttl = self.names_changed(token, parent, change, &[(name, Dentry::Node(attr.node))]);
+        self.nodes.grant(attr.node);
+        self.nodes.reference(attr.node);
+        let attr_ttl = self.changed_node(token, &attr);
+        Entry { entry_ttl, attr_ttl, ..self.entry(attr) }
     }
 
     /// A node was found, and comes with a lookup count.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Fh, Node};
+use nearfs_protocol::id::{Change, Fh, Node};
 use nearfs_protocol::limits::INLINE_BYTES_MAX;
 use nearfs_protocol::message::{AlsoOpen, ReleasedFile, Reply, Request};
 use nearfs_protocol::name::Name;
@@ -51,6 +51,9 @@ impl Vfs {
         self.call(caller, node, request, move |outcome| {
             done(match outcome {
                 Ok((Reply::Opened { fh, attr, whole, .. }, content)) => {
+                    if flags & libc::O_TRUNC != 0 {
+                        vfs.cache.own_change(token, Change::UNSURE, &attr, Instant::now());
+                    }
                     Ok(vfs.opened(token, fh, flags, &attr, whole.then_some(content)))
                 }
                 Ok((other, _)) => Err(unexpected(&other)),

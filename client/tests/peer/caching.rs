@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nearfs_client::config::VfsConfig;
 use nearfs_client::vfs::types::Lookup;
-use nearfs_protocol::attr::{Lock, LockKind, LockStyle, SetAttr};
+use nearfs_protocol::attr::{Attr, Lock, LockKind, LockStyle, SetAttr};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh};
 use nearfs_protocol::message::{Reply, Request, Written};
@@ -33,6 +33,22 @@ fn attributes_are_asked_again_only_after_their_time() {
     let shown = pending.get().unwrap();
     assert_eq!(shown.attr.size, 11);
     assert!(shown.ttl <= Duration::from_millis(50));
+}
+
+#[test]
+fn attributes_from_before_a_link_are_not_believed_after_it() {
+    let (peer, vfs) = Peer::with(VfsConfig::default());
+    look_up(&peer, &vfs, "file", file(7, 10, 1));
+    std::thread::sleep(Duration::from_millis(1100)); // Until they are asked for again.
+    let before = ask(|done| vfs.getattr(ME, 7, None, done));
+    let asked = peer.expect(&Request::GetAttr { node: node(7), fh: None });
+    let linked = ask(|done| vfs.link(ME, 7, 1, b"other", done));
+    let request = Request::Link { node: node(7), new_parent: ROOT, new_name: name("other") };
+    peer.expect(&request).reply(made(Attr { nlink: 2, ..file(7, 10, 2) }));
+    assert_eq!(linked.get().unwrap().attr.nlink, 2);
+    asked.reply(Reply::Attr(file(7, 10, 1)));
+    before.get().unwrap();
+    assert_eq!(ask(|done| vfs.getattr(ME, 7, None, done)).get().unwrap().attr.nlink, 2);
 }
 
 #[test]
