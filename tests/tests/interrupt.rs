@@ -89,6 +89,8 @@ fn waiters(world: &World, mount: &Mount, name: &str, words: &[&str]) -> Vec<Wait
         let beside = world.export().join(format!("{name}-{operation}"));
         fs::write(beside.join("file"), vec![b'x'; FILE_BYTES]).unwrap();
         fs::write(beside.join("old"), "old").unwrap();
+        // It may believe for a second that the directory is as empty as it made it.
+        assert!(holds_within(Duration::from_secs(5), || place.join("file").exists()), "{}", place.display());
         let actor = actor(operation, &place, words);
         Waiter { what: format!("{operation}, {name}"), operation, actor }
     };
