@@ -11,6 +11,7 @@ mod glob;
 mod interrupt;
 pub(crate) mod output;
 mod parser;
+pub(crate) mod roster;
 mod run;
 mod source;
 pub(crate) mod state;

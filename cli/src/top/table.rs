@@ -1,11 +1,13 @@
 //! Sessions as a table, and as JSON.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use nearfs_protocol::roster::{SessionReport, TransferReport};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::shell::output::size;
+use crate::shell::roster::object;
 
 const HEADING: &str = "    ID  USER      FROM                   SINCE    IDLE  FILES  LOCKS       READ    WRITTEN  CLIENT: DOING";
 
@@ -90,39 +92,9 @@ fn short(ms: u64) -> String {
 
 /// An array with an object for each session.
 pub(crate) fn json(sessions: &[SessionReport]) -> String {
-    let sessions: Vec<Value> = sessions.iter().map(object).collect();
+    let now = SystemTime::now();
+    let sessions: Vec<Value> = sessions.iter().map(|session| object(session, now)).collect();
     format!("{:#}\n", Value::Array(sessions))
-}
-
-fn object(session: &SessionReport) -> Value {
-    let transfers = session.transfers.iter().map(|transfer| {
-        json!({
-            "kind": transfer.kind.verb(),
-            "path": String::from_utf8_lossy(&transfer.path),
-            "bytes": transfer.tally.bytes,
-            "total_bytes": transfer.total_bytes,
-            "files": transfer.tally.files,
-            "elapsed_ms": transfer.tally.elapsed_ms,
-        })
-    });
-    json!({
-        "id": session.id.0,
-        "own": session.own,
-        "client": session.client,
-        "address": session.address,
-        "uid": session.uid,
-        "shell": session.shell,
-        "connected": session.connected,
-        "age_ms": session.age_ms,
-        "idle_ms": session.idle_ms,
-        "open_files": session.open_files,
-        "locks": session.locks,
-        "read_bytes": session.read_bytes,
-        "written_bytes": session.written_bytes,
-        "recent": session.recent,
-        "transfers": transfers.collect::<Vec<_>>(),
-        "transfer_count": session.transfer_count,
-    })
 }
 
 #[cfg(test)]

@@ -1,19 +1,19 @@
 //! Who else is connected, and ending that.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
 use nearfs_client::remote::RemoteError;
 use nearfs_client::remote::path::printable;
-use nearfs_protocol::attr::Time;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::SessionId;
 use nearfs_protocol::roster::{SessionReport, TransferReport};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::shell::command::connection::duration;
 use crate::shell::failure::Failure;
-use crate::shell::output::{Kind, count, moment, size, timestamp};
+use crate::shell::output::{Kind, count, moment, size};
+use crate::shell::roster::{object, since};
 use crate::shell::state::Shell;
 
 /// Tells who is connected
@@ -99,13 +99,6 @@ fn about_server(reason: nearfs_client::remote::Reason) -> Failure {
     RemoteError { path: "the server".into(), reason }.into()
 }
 
-/// When a session began, by our own clock.
-fn since(session: &SessionReport, now: SystemTime) -> Time {
-    let began = now.checked_sub(Duration::from_millis(session.age_ms)).unwrap_or(SystemTime::UNIX_EPOCH);
-    let secs = began.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Time { secs: secs.cast_signed(), nanos: 0 }
-}
-
 fn transfer_line(transfer: &TransferReport) -> String {
     let path = printable(&transfer.path);
     let verb = transfer.kind.verb();
@@ -114,33 +107,4 @@ fn transfer_line(transfer: &TransferReport) -> String {
         Some(percent) => format!("{verb} of /{path}: {percent} % of {}", size(transfer.total_bytes)),
         None => format!("{verb} of /{path}: {done}"),
     }
-}
-
-fn object(session: &SessionReport, now: SystemTime) -> Value {
-    let transfers = session.transfers.iter().map(|transfer| {
-        json!({
-            "kind": transfer.kind.verb(),
-            "path": String::from_utf8_lossy(&transfer.path),
-            "bytes": transfer.tally.bytes,
-            "total_bytes": transfer.total_bytes,
-            "files": transfer.tally.files,
-            "elapsed_ms": transfer.tally.elapsed_ms,
-        })
-    });
-    json!({
-        "id": session.id.0,
-        "own": session.own,
-        "client": session.client,
-        "address": session.address,
-        "uid": session.uid,
-        "shell": session.shell,
-        "connected": session.connected,
-        "since": timestamp(since(session, now)),
-        "idle_ms": session.idle_ms,
-        "open_files": session.open_files,
-        "locks": session.locks,
-        "read_bytes": session.read_bytes,
-        "written_bytes": session.written_bytes,
-        "transfers": transfers.collect::<Vec<_>>(),
-    })
 }
