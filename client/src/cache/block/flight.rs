@@ -1,6 +1,7 @@
 //! Blocks that are being fetched, and who waits for them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use nearfs_protocol::errno::Errno;
@@ -23,15 +24,31 @@ pub(super) struct Flight {
     pub(super) ahead: bool,
     /// The counter of the node's blocks when it was claimed: its answer is at least as new.
     pub(super) claimed_under: Option<Change>,
+    /// Whether whoever waits for it is not expected to come back to it.
+    left: AtomicBool,
 }
 
 impl Flight {
     pub(super) fn new(ahead: bool, claimed_under: Option<Change>) -> Flight {
-        Flight { waiters: Mutex::default(), ahead, claimed_under }
+        Flight { waiters: Mutex::default(), ahead, claimed_under, left: AtomicBool::new(false) }
     }
 
     pub(super) fn join(&self, waiter: Waiter) {
         self.waiters.lock().push(waiter);
+    }
+
+    /// Whether a reader waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.waiters.lock().is_empty()
+    }
+
+    /// Its block is not to be kept once it was passed on, unless it is for readers who are still to come.
+    pub(super) fn leave(&self) {
+        self.left.fetch_or(self.is_awaited(), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 
     fn land(&self, result: Result<Bytes, Errno>) {

@@ -139,8 +139,11 @@ impl State {
         }
         blocks.flights.remove(&index);
         match block {
-            Some((change, bytes)) => self.store(node, index, change, bytes, flight.ahead),
-            None => self.tidy(node),
+            // What a reader waits for is read with its arrival.
+            Some((change, bytes)) if !flight.is_left() => {
+                self.store(node, index, change, bytes, flight.ahead && !flight.is_awaited());
+            }
+            Some(_) | None => self.tidy(node),
         }
     }
 
@@ -185,9 +188,12 @@ impl State {
         self.used.pop(&key).or_else(|| self.ahead.pop(&key).map(|(bytes, _)| bytes))
     }
 
-    /// Takes out blocks that were read. They are for the caller to free without the lock.
+    /// Takes out blocks that were read, now or when they arrive. They are for the caller to free without the lock.
     pub(super) fn leave(&mut self, node: Node, indexes: Range<u64>) -> Vec<Bytes> {
         let take = |index| {
+            if let Some(flight) = self.nodes.get(&node)?.flights.get(&index) {
+                flight.leave();
+            }
             let bytes = self.used.pop(&(node, index))?;
             uncache(&mut self.nodes, (node, index));
             Some(bytes)

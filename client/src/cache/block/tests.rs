@@ -541,6 +541,33 @@ fn what_a_reader_left_behind_makes_room_but_not_what_others_are_about_to_read() 
 }
 
 #[test]
+fn what_a_reader_left_behind_before_it_arrived_is_passed_on_and_not_kept() {
+    let cache = cache(8);
+    let ahead = cache.prefetch(NODE, 0..3);
+    let (own, first) = read(&cache, 0);
+    let (_, second) = read(&cache, 1);
+    assert!(own.is_empty(), "it is under way");
+    cache.leave(NODE, 0..1);
+    cache.leave(NODE, 2..3);
+    ahead.into_iter().for_each(|fill| fill.complete(Change(1), full(3)));
+    assert_eq!((first.lock().len(), second.lock().len()), (1, 1));
+    let is_here = |index: u64| cache.read_if_here(NODE, index * BLOCK_BYTES, 1).is_some();
+    assert_eq!((0..3).map(is_here).collect::<Vec<_>>(), [false, true, true]);
+}
+
+#[test]
+fn what_was_fetched_ahead_and_is_awaited_when_it_arrives_can_be_left_behind() {
+    let cache = cache(8);
+    let ahead = cache.prefetch(NODE, 0..2);
+    let (_, first) = read(&cache, 0);
+    ahead.into_iter().for_each(|fill| fill.complete(Change(1), full(3)));
+    assert_eq!(first.lock().len(), 1);
+    cache.leave(NODE, 0..2);
+    let is_here = |index: u64| cache.read_if_here(NODE, index * BLOCK_BYTES, 1).is_some();
+    assert_eq!((0..2).map(is_here).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
 fn small_files_do_not_hold_big_buffers() {
     let cache = cache(1);
     let mut fills = read(&cache, 0).0;
