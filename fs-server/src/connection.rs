@@ -141,6 +141,9 @@ impl Connection {
             if moved_bytes > TURN_BYTES_MAX {
                 return Ok(true);
             }
+            if self.wire.has_bulk() {
+                self.wire.flush_own();
+            }
         }
         Ok(false)
     }

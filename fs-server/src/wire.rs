@@ -25,6 +25,9 @@ const WIRE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What every connection may have under way even when all together have [`IN_FLIGHT_BYTES_MAX`].
 const WIRE_BYTES_SHARE: usize = 64 * 1024;
 
+/// From here on answers are written before more is read from the disk.
+const BULK_BYTES_MIN: usize = 64 * 1024;
+
 /// Bytes under way on all connections of a server.
 #[derive(Clone, Default)]
 pub(crate) struct Budget(Arc<AtomicUsize>);
@@ -121,6 +124,13 @@ impl Wire {
     /// Whether something waits to be written.
     pub(crate) fn has_backlog(&self) -> bool {
         self.outgoing.lock().outbox.bytes() > 0
+    }
+
+    /// Whether so much waits to be written that writing it with what comes next saves nothing: it leaves the processor's
+    /// cache meanwhile.
+    pub(crate) fn has_bulk(&self) -> bool {
+        let outgoing = self.outgoing.lock();
+        outgoing.stalled_since.is_none() && outgoing.outbox.bytes() >= BULK_BYTES_MIN
     }
 
     /// Whether the connection may begin more. If not, it may once more was written or finished.
