@@ -119,8 +119,8 @@ pub(crate) fn check(shell: &mut Shell, options: &CheckOptions) -> Result<(), Fai
     shell.out.object(&json!({ "equal": equal, "differing": differing, "bytes": bytes }))?;
     if differing > 0 {
         return Err(Failure::Differs(format!(
-            "{} differ, {equal} are equal",
-            count(differing, "file", "files")
+            "{}, {equal} are equal",
+            count(differing, "file differs", "files differ")
         )));
     }
     let text = format!("{} equal, {} compared", count(equal, "file", "files"), size(bytes));

@@ -1,6 +1,7 @@
 //! `nearfs get` and `nearfs put`, against a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The allowance for tests does not reach their shared functions.
 
+mod care;
 mod crowd;
 mod files;
 mod resume;

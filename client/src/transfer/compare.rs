@@ -1,33 +1,21 @@
-//! Comparing files and trees by content, each hashed where it is.
+//! Comparing files and trees by content, each hashed where it is: many at once, because each waits for its answers.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 
 use nearfs_protocol::attr::FileKind;
-use nearfs_protocol::errno::Errno;
-use nearfs_protocol::hash::{CHUNK_BYTES, file_hash, hash};
-use nearfs_protocol::id::ContentHash;
-use nearfs_protocol::limits::HASHED_BYTES_MAX;
-use nearfs_protocol::message::Request;
 use nearfs_protocol::name::Name;
-use std::collections::BTreeMap;
 
-use crate::remote::{Follow, Remote, RemotePath};
-use crate::transfer::failure::{Cause, Failure};
-use crate::transfer::journal::is_staged;
-use crate::transfer::local::{LocalDir, kind_of};
-use crate::transfer::upload::path_text;
-use crate::transfer::upload_large::{ask_for, hashes_of};
+use crate::remote::{Remote, RemotePath};
+use crate::transfer::failure::Failure;
+use crate::transfer::side::{Entry, Spot, Top};
+use crate::transfer::walk::walk;
 
-/// Where one of the two is.
-#[derive(Clone, Debug)]
-pub enum Side {
-    /// On the server.
-    Remote(RemotePath),
-    /// Here.
-    Local(PathBuf),
-}
+pub use crate::transfer::side::Side;
+
+/// Files and directories that are compared at once.
+const COMPARERS: usize = 16;
 
 /// What comes of two files.
 #[derive(Debug)]
@@ -48,166 +36,122 @@ pub enum Comparison {
     },
 }
 
-/// What a side has of a name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    kind: FileKind,
-    size: u64,
+/// Two of a name.
+enum Pair {
+    Dirs(Spot, Spot),
+    Entries(Entry, Entry),
 }
 
-/// Compares what is at one place of the server with what is at another place, and tells what comes of each file.
-/// Directories are compared with all below them. Ends early when `tell` returns false.
+/// Compares what is at one place of the server with what is at another place, and tells what comes of each file, in no
+/// particular order. Directories are compared with all below them. Ends early when `tell` returns false, and with
+/// the first error.
 pub fn compare(
     remote: &Remote,
     one: &RemotePath,
     other: &Side,
     tell: &mut dyn FnMut(Comparison) -> bool,
 ) -> Result<(), Failure> {
-    let mut waiting = vec![(Side::Remote(one.clone()), other.clone())];
-    while let Some((one, other)) = waiting.pop() {
-        let (here, there) = (one.look(remote)?, other.look(remote)?);
-        let path = one.to_string();
-        let comparison = match (here.kind, there.kind) {
-            (FileKind::Directory, FileKind::Directory) => {
-                let (ours, mut theirs) = (one.names(remote)?, other.names(remote)?);
-                for (name, _) in ours {
-                    let child = one.child(&name);
-                    if theirs.remove(&name).is_some() {
-                        waiting.push((child, other.child(&name)));
-                    } else if !tell(Comparison::Differs { path: child.to_string(), why: "only here" }) {
-                        return Ok(());
-                    }
-                }
-                for name in theirs.into_keys() {
-                    let path = one.child(&name).to_string();
-                    if !tell(Comparison::Differs { path, why: "only in the other" }) {
-                        return Ok(());
-                    }
-                }
-                continue;
-            }
-            (FileKind::File, FileKind::File) if here.size != there.size => {
-                Comparison::Differs { path, why: "another size" }
-            }
-            (FileKind::File, FileKind::File) if one.hash(remote)? == other.hash(remote)? => {
-                Comparison::Equal { path, bytes: here.size }
-            }
-            (FileKind::File, FileKind::File) => Comparison::Differs { path, why: "another content" },
-            (FileKind::Symlink, FileKind::Symlink) if one.target(remote)? == other.target(remote)? => {
-                Comparison::Equal { path, bytes: 0 }
-            }
-            (FileKind::Symlink, FileKind::Symlink) => Comparison::Differs { path, why: "another target" },
-            (one, other) if one == other => Comparison::Equal { path, bytes: 0 },
-            (_, _) => Comparison::Differs { path, why: "another kind of file" },
-        };
-        if !tell(comparison) {
+    let first = match (Side::Remote(one.clone()).look(remote)?, other.look(remote)?) {
+        (Top::Dir(one), Top::Dir(other)) => Pair::Dirs(Spot::Open(one), Spot::Open(other)),
+        (Top::Entry(one), Top::Entry(other)) => Pair::Entries(one, other),
+        (Top::Dir(_), Top::Entry(_)) | (Top::Entry(_), Top::Dir(_)) => {
+            tell(Comparison::Differs { path: one.to_string(), why: OTHER_KIND });
             return Ok(());
         }
-    }
-    Ok(())
-}
-
-impl Side {
-    fn child(&self, name: &Name) -> Side {
-        match self {
-            Side::Remote(path) => Side::Remote(path.child(name.clone())),
-            Side::Local(path) => Side::Local(
-                path.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name.as_bytes())),
-            ),
-        }
-    }
-
-    fn failed(&self, cause: impl Into<Cause>) -> Failure {
-        Failure::new(self.to_string(), cause)
-    }
-
-    fn look(&self, remote: &Remote) -> Result<Seen, Failure> {
-        match self {
-            Side::Remote(path) => {
-                let attr = remote.stat(path, Follow::No)?;
-                Ok(Seen { kind: attr.kind, size: attr.size })
-            }
-            Side::Local(path) => {
-                let stat =
-                    rustix::fs::lstat(path).map_err(|error| self.failed(std::io::Error::from(error)))?;
-                Ok(Seen { kind: kind_of(&stat), size: stat.st_size.cast_unsigned() })
-            }
-        }
-    }
-
-    /// All names of a directory, but for those of incomplete files.
-    fn names(&self, remote: &Remote) -> Result<BTreeMap<Name, ()>, Failure> {
-        let mut names = BTreeMap::new();
-        match self {
-            Side::Remote(path) => {
-                for piece in remote.list(path)? {
-                    names.extend(piece?.into_iter().map(|listed| (listed.name, ())));
+    };
+    let is_over = AtomicBool::new(false);
+    let (done, results) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let visit = Visit { remote, is_over: &is_over, done };
+            walk(COMPARERS, vec![first], |pair, found| visit.pair(pair, found));
+        });
+        let mut first_failure = Ok(());
+        for result in results {
+            match result {
+                _ if is_over.load(Ordering::Relaxed) => {}
+                Ok(comparison) => is_over.store(!tell(comparison), Ordering::Relaxed),
+                Err(failure) => {
+                    is_over.store(true, Ordering::Relaxed);
+                    first_failure = Err(failure);
                 }
             }
-            Side::Local(path) => {
-                let listed = LocalDir::open(path).and_then(|directory| {
-                    directory.each(|entry| {
-                        names.insert(entry.name, ());
-                        true
-                    })
-                });
-                listed.map_err(|error| self.failed(error))?;
-            }
         }
-        names.retain(|name, ()| !is_staged(name.as_bytes()));
-        Ok(names)
+        first_failure
+    })
+}
+
+const OTHER_KIND: &str = "another kind of file";
+
+type Compared = Result<Comparison, Failure>;
+
+/// One comparison, for the threads that are at it.
+struct Visit<'a> {
+    remote: &'a Remote,
+    is_over: &'a AtomicBool,
+    done: Sender<Compared>,
+}
+
+impl Visit<'_> {
+    fn pair(&self, pair: Pair, found: &dyn Fn(Pair)) {
+        if self.is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let outcome = match pair {
+            Pair::Dirs(one, other) => self.dirs(one, other, found),
+            Pair::Entries(one, other) => self.entries(&one, &other).map(|comparison| self.tell(comparison)),
+        };
+        if let Err(failure) = outcome {
+            // It is read until all are done.
+            let _ = self.done.send(Err(failure));
+        }
     }
 
-    fn target(&self, remote: &Remote) -> Result<Vec<u8>, Failure> {
-        match self {
-            Side::Remote(path) => Ok(remote.read_link(path)?),
-            Side::Local(path) => {
-                let target = rustix::fs::readlink(path, Vec::new());
-                Ok(target.map_err(|error| self.failed(std::io::Error::from(error)))?.into_bytes())
-            }
-        }
+    fn tell(&self, comparison: Comparison) {
+        let _ = self.done.send(Ok(comparison));
     }
 
-    fn hash(&self, remote: &Remote) -> Result<ContentHash, Failure> {
-        match self {
-            Side::Remote(path) => {
-                let file = remote.open(path)?;
-                let mut chunks = Vec::new();
-                for offset in (0..file.attr().size).step_by(HASHED_BYTES_MAX) {
-                    let length = HASHED_BYTES_MAX as u64;
-                    let request =
-                        Request::HashRange { fh: file.fh(), offset, length, chunk_bytes: CHUNK_BYTES as u32 };
-                    let answer = ask_for(file.session(), request).map_err(|errno| self.failed(errno))?;
-                    chunks.extend(hashes_of(answer).map_err(|cause| self.failed(cause))?);
+    fn dirs(&self, one: Spot, other: Spot, found: &dyn Fn(Pair)) -> Result<(), Failure> {
+        let (one, other) = (one.open()?, other.open()?);
+        let mut theirs: HashMap<Name, Entry> = HashMap::new();
+        other.each(|entry| {
+            theirs.insert(entry.name().clone(), entry);
+            !self.is_over.load(Ordering::Relaxed)
+        })?;
+        one.each(|ours| {
+            match theirs.remove(ours.name()) {
+                Some(other) if (ours.kind(), other.kind()) == (FileKind::Directory, FileKind::Directory) => {
+                    found(Pair::Dirs(Spot::Below(ours), Spot::Below(other)));
                 }
-                Ok(file_hash(file.attr().size, chunks))
+                Some(other) => found(Pair::Entries(ours, other)),
+                None => self.tell(Comparison::Differs { path: ours.to_string(), why: "only here" }),
             }
-            Side::Local(path) => hash_local(path, remote).map_err(|cause| self.failed(cause)),
+            !self.is_over.load(Ordering::Relaxed)
+        })?;
+        for name in theirs.into_keys() {
+            self.tell(Comparison::Differs { path: one.place_of(&name), why: "only in the other" });
         }
+        Ok(())
     }
-}
 
-impl std::fmt::Display for Side {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Side::Remote(path) => path.fmt(f),
-            Side::Local(path) => f.write_str(&path_text(path)),
-        }
+    fn entries(&self, one: &Entry, other: &Entry) -> Result<Comparison, Failure> {
+        let path = one.to_string();
+        let bytes = if one.kind() == FileKind::File { one.size() } else { 0 };
+        let difference = match (one.kind(), other.kind()) {
+            (FileKind::File, FileKind::File) if one.size() != other.size() => Some("another size"),
+            (FileKind::File, FileKind::File) => {
+                let session = self.remote.current();
+                let hash = |entry: &Entry| entry.hash(session.cancel(), &|_| {});
+                (hash(one)? != hash(other)?).then_some("another content")
+            }
+            (FileKind::Symlink, FileKind::Symlink) => {
+                (one.read_link()? != other.read_link()?).then_some("another target")
+            }
+            (one, other) => (one != other).then_some(OTHER_KIND),
+        };
+        Ok(match difference {
+            Some(why) => Comparison::Differs { path, why },
+            None => Comparison::Equal { path, bytes },
+        })
     }
-}
-
-fn hash_local(path: &Path, remote: &Remote) -> Result<ContentHash, Cause> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    let mut chunks = Vec::new();
-    let mut content = vec![0; CHUNK_BYTES as usize];
-    for offset in (0..size).step_by(CHUNK_BYTES as usize) {
-        if remote.current().cancel().is_cancelled() {
-            return Err(Errno::EINTR.into());
-        }
-        let content = &mut content[..CHUNK_BYTES.min(size - offset) as usize];
-        file.read_exact_at(content, offset)?;
-        chunks.push(hash(content));
-    }
-    Ok(file_hash(size, chunks))
 }

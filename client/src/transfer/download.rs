@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
 
-use nearfs_protocol::attr::{Attr, DirEntry, FileKind};
+use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::hash::hash;
 use nearfs_protocol::limits::PUBLISHED_MAX;
@@ -15,7 +15,7 @@ use nearfs_protocol::message::{Reply, Request};
 use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
-use crate::remote::{Follow, Outcome, Patience, Reason, RemoteError, RemotePath};
+use crate::remote::{Follow, Held, Outcome, Patience, Reason, RemoteError, RemotePath};
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::{StagedNames, is_staged};
 use crate::transfer::local::{LocalDir, set_file_attr};
@@ -31,8 +31,6 @@ const PUBLISH_AFTER: Duration = Duration::from_millis(20);
 const FEW: usize = 4;
 /// Tasks that wait for a thread.
 const QUEUE_MAX: usize = 64;
-/// Bytes of a piece of a listing.
-const LISTING_BYTES: u32 = 128 * 1024;
 
 /// A file that is to be brought from the server.
 #[derive(Clone)]
@@ -196,7 +194,14 @@ impl Transfer {
         let opened = match &task.to {
             Place::There(path) => LocalDir::open(path),
             Place::Below(parent, name) => {
-                parent.make_child(name, (task.attr.mode & 0o777 & !self.options.umask) | 0o700)
+                let mode = (task.attr.mode & 0o777 & !self.options.umask) | 0o700;
+                parent.make_child(name, mode).map(|(to, is_new)| {
+                    if !is_new {
+                        // What is not swept now is swept another time.
+                        let _ = to.sweep();
+                    }
+                    to
+                })
             }
         };
         let to = match opened {
@@ -206,63 +211,37 @@ impl Transfer {
         if self.options.archive {
             ways.directories.lock().push((to.path.clone(), task.attr));
         }
-        let mut cookie = 0;
-        while !self.is_stopped() {
-            let request = Request::ReadDir {
-                node: task.from.node(),
-                cookie,
-                entry_bytes_max: LISTING_BYTES,
-                with_attrs: true,
-            };
-            let (entries, end) = match task.from.session.ask(request, None) {
-                Ok((Reply::Listing { entries, end, .. }, _)) => (entries, end),
-                Ok((other, _)) => return self.fail_dir(task, unexpected(&other)),
-                Err(errno) => return self.fail_dir(task, errno),
-            };
-            let last = entries.last().map(|entry| entry.cookie);
-            for entry in entries {
-                self.found_entry(task, entry, &to, found, ways);
-            }
-            match last {
-                _ if end => return,
-                // A listing that does not get on would never end.
-                Some(last) if last != cookie => cookie = last,
-                Some(_) | None => return self.fail_dir(task, Errno::EPROTO),
-            }
+        let listed = task.from.each(|name, attr, held| {
+            self.found_entry(task, (name, attr, held), &to, found, ways);
+            !self.is_stopped()
+        });
+        if let Err(failure) = listed {
+            self.fail(&failure);
         }
-    }
-
-    fn fail_dir(&self, task: &DirTask, errno: Errno) {
-        self.fail_with(task.from.path.to_string(), explained(&task.from.session, errno.into()));
     }
 
     fn found_entry(
         &self,
         task: &DirTask,
-        entry: DirEntry,
+        (name, attr, held): (Name, Attr, Arc<Held>),
         to: &Arc<LocalDir>,
         found: &dyn Fn(DirTask),
         ways: &Ways,
     ) {
-        // What has no attributes has vanished.
-        let Some(attr) = entry.attr else { return };
-        let session = &task.from.session;
-        let held = Arc::new(session.hold(attr.node));
-        if is_staged(entry.name.as_bytes()) {
+        if is_staged(name.as_bytes()) {
             return;
         }
-        let attr = session.shown(attr);
-        let path = task.from.path.child(entry.name.clone());
+        let path = task.from.path.child(name.clone());
         if attr.kind == FileKind::Directory {
-            let from = RemoteDir { held, path, session: session.clone() };
-            return found(DirTask { from, attr, to: Place::Below(Arc::clone(to), entry.name) });
+            let from = RemoteDir { held, path, session: task.from.session.clone() };
+            return found(DirTask { from, attr, to: Place::Below(Arc::clone(to), name) });
         }
         let mut task = DownloadTask {
             from: task.from.clone(),
-            from_name: entry.name.clone(),
+            from_name: name.clone(),
             attr,
             to: Arc::clone(to),
-            to_name: entry.name,
+            to_name: name,
         };
         if attr.kind == FileKind::Symlink && !self.options.archive {
             // A link in a tree stands for the file it points to.
@@ -335,7 +314,7 @@ impl Transfer {
         if self.options.overwrite
             && made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists)
         {
-            made = task.to.remove(&task.to_name).and_then(|()| task.to.symlink(&target, &task.to_name));
+            made = replace_by_link(task, &target);
         }
         match made {
             Ok(()) => self.finished(&task.name(), &task.target(), 0),
@@ -502,4 +481,14 @@ impl Transfer {
             _ => task.failed_here(error),
         }
     }
+}
+
+/// Makes a link beside what is to be replaced, and gives it that name in one step.
+fn replace_by_link(task: &DownloadTask, target: &[u8]) -> std::io::Result<()> {
+    let staged = StagedNames::fresh().map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+    task.to.symlink(target, &staged.part)?;
+    task.to.publish(&staged.part, &task.to_name, true).inspect_err(|_| {
+        // It was made by this call, and nobody knows of it.
+        let _ = task.to.remove(&staged.part);
+    })
 }

@@ -49,10 +49,11 @@ impl LocalDir {
         Ok(LocalDir { fd, path: self.path_of(name) })
     }
 
-    /// Makes a directory in it unless it is there, and opens it.
-    pub(super) fn make_child(&self, name: &Name, mode: u32) -> io::Result<LocalDir> {
+    /// Makes a directory in it unless it is there, and opens it. Whether it was made.
+    pub(super) fn make_child(&self, name: &Name, mode: u32) -> io::Result<(LocalDir, bool)> {
         match rustix::fs::mkdirat(&self.fd, name.as_bytes(), Mode::from_raw_mode(mode & 0o7777)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => self.child(name),
+            Ok(()) => Ok((self.child(name)?, true)),
+            Err(rustix::io::Errno::EXIST) => Ok((self.child(name)?, false)),
             Err(error) => Err(error.into()),
         }
     }
@@ -142,13 +143,19 @@ impl LocalDir {
     /// Removes what earlier transfers left incomplete and nobody has gone on with.
     pub(super) fn sweep(&self) -> io::Result<()> {
         let old = SystemTime::now().checked_sub(ABANDONED_AFTER).unwrap_or(SystemTime::UNIX_EPOCH);
-        let old = old.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        self.sweep_before(old.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs())
+    }
+
+    /// Removes what was incomplete and has not been touched since then, in seconds since 1970. What has the time of its
+    /// source already is told by the time of its last change.
+    fn sweep_before(&self, secs: u64) -> io::Result<()> {
+        let old = secs.cast_signed();
         for listed in rustix::fs::Dir::read_from(&self.fd)?.take(SWEPT_NAMES_MAX) {
             let Ok(name) = Name::new(listed?.file_name().to_bytes()) else { continue };
             if is_staged(name.as_bytes())
-                && self
-                    .stat(&name)?
-                    .is_some_and(|stat| kind_of(&stat) == FileKind::File && stat.st_mtime < old)
+                && self.stat(&name)?.is_some_and(|stat| {
+                    matches!(kind_of(&stat), FileKind::File | FileKind::Symlink) && stat.st_ctime < old
+                })
             {
                 self.remove(&name)?;
             }
@@ -238,5 +245,33 @@ fn modified_at(mtime: Time) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::journal::StagedNames;
+
+    #[test]
+    fn only_what_nobody_goes_on_with_is_swept() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = LocalDir::open(place.path()).unwrap();
+        let (one, link) = (StagedNames::fresh().unwrap(), StagedNames::fresh().unwrap());
+        let other = Name::new(b".nearfs-mine.part").unwrap();
+        for name in [&one.part, &one.journal, &other] {
+            dir.create(name, 0o600).unwrap();
+        }
+        dir.symlink(b"nowhere", &link.part).unwrap();
+        let names = || std::fs::read_dir(place.path()).unwrap().count();
+        // What was made a moment ago has an old time already when it is to keep that of its source.
+        let old = Time { secs: 1, nanos: 0 };
+        set_file_attr(&dir.open_file(&one.part, OFlags::RDWR).unwrap(), None, Some(old)).unwrap();
+        dir.sweep().unwrap();
+        assert_eq!(names(), 4);
+        let later = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 10;
+        dir.sweep_before(later).unwrap();
+        assert_eq!(names(), 1);
+        assert!(dir.stat(&other).unwrap().is_some());
     }
 }

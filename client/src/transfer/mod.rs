@@ -13,6 +13,7 @@ mod journal;
 mod local;
 mod meter;
 mod remote_dir;
+mod side;
 mod upload;
 mod upload_large;
 mod walk;

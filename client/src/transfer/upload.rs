@@ -1,12 +1,13 @@
 //! Bringing files to the server: trees, small files many at a time.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use nearfs_protocol::attr::{FileKind, SetAttr, SetTime};
+use nearfs_protocol::attr::{Attr, FileKind, SetAttr, SetTime};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::hash::hash;
 use nearfs_protocol::limits::PUBLISHED_MAX;
@@ -20,7 +21,8 @@ use crate::remote::{Follow, Outcome, Patience, RemotePath};
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::StagedNames;
 use crate::transfer::local::{LocalDir, kind_of, mtime_of, stamp_of};
-use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
+use crate::transfer::remote_dir::{Leftover, RemoteDir, explained, unexpected};
+use crate::transfer::upload_large::is_same_file;
 use crate::transfer::walk::walk;
 use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, WALKERS};
 
@@ -30,6 +32,8 @@ const PUBLISH_AFTER: Duration = Duration::from_millis(20);
 const PUBLISHING_MAX: usize = 4;
 /// Tasks that wait for a thread.
 const QUEUE_MAX: usize = 64;
+/// Names of a directory that are looked at before anything is brought into it.
+const NAMES_THERE_MAX: usize = 20_000;
 
 /// A file that is to be brought to the server.
 pub(super) struct UploadTask {
@@ -68,8 +72,12 @@ struct Ways {
     large: SyncSender<UploadTask>,
     /// Directories whose modes and times are set when everything is in them.
     directories: Mutex<Vec<(RemoteDir, Stat)>>,
-    /// Directories that were asked for.
+    /// Directories into which single files go.
     targets: Mutex<Vec<RemoteDir>>,
+    /// What earlier transfers may have left in directories that were there before.
+    leftovers: Mutex<Vec<Leftover>>,
+    /// A directory into which something is put.
+    touched: OnceLock<RemoteDir>,
 }
 
 impl UploadTask {
@@ -94,7 +102,7 @@ impl Transfer {
         let (small_tasks, large_tasks) = (Mutex::new(small_tasks), Mutex::new(large_tasks));
         let (stored, to_publish) = mpsc::channel();
         self.watched(|| {
-            let (mut directories, mut targets) = (Vec::new(), Vec::new());
+            let mut found = None;
             std::thread::scope(|scope| {
                 scope.spawn(move || self.publish_stored(&to_publish));
                 for _ in 0..SMALL_THREADS {
@@ -114,15 +122,25 @@ impl Transfer {
                         }
                     });
                 }
-                let ways = Ways { small, large, directories: Mutex::default(), targets: Mutex::default() };
+                let ways = Ways {
+                    small,
+                    large,
+                    directories: Mutex::default(),
+                    targets: Mutex::default(),
+                    leftovers: Mutex::default(),
+                    touched: OnceLock::new(),
+                };
                 let first = jobs.iter().filter_map(|(from, to)| self.begin_upload(from, to, &ways)).collect();
                 walk(WALKERS, first, |task, found| self.upload_dir(&task, found, &ways));
                 self.meter.all_found();
-                (directories, targets) = (ways.directories.into_inner(), ways.targets.into_inner());
+                let Ways { directories, targets, leftovers, touched, .. } = ways;
+                found = Some((directories, targets, leftovers, touched));
             });
-            if !self.is_stopped() {
-                targets.iter().for_each(RemoteDir::sweep);
-                self.finish_dirs(&directories);
+            if let Some((directories, targets, leftovers, touched)) = found
+                && !self.is_stopped()
+            {
+                sweep(&targets.into_inner(), leftovers.into_inner(), touched.get());
+                self.finish_dirs(&directories.into_inner());
             }
         });
     }
@@ -147,7 +165,8 @@ impl Transfer {
         let here = |error: std::io::Error| Failure::new(path_text(from), error);
         let is_directory = std::fs::metadata(from).map_err(here)?.is_dir();
         if is_directory {
-            return Ok(Some(DirTask { from: from.to_owned(), to: Place::There(self.target_dir(to, ways)?) }));
+            let to = Place::There(self.target_dir(to)?);
+            return Ok(Some(DirTask { from: from.to_owned(), to }));
         }
         let (Some(parent), Some(name)) = (to.parent(), to.name()) else {
             return Err(Failure::new(to.to_string(), Errno::EISDIR));
@@ -162,19 +181,15 @@ impl Transfer {
         let file_name = file_name.map_err(|_| here(std::io::ErrorKind::InvalidInput.into()))?;
         let stat = directory.stat(&file_name).map_err(here)?;
         let stat = stat.ok_or_else(|| here(std::io::ErrorKind::NotFound.into()))?;
-        let task = UploadTask {
-            from: directory,
-            from_name: file_name,
-            stat,
-            to: self.target_dir(&parent, ways)?,
-            to_name: name.clone(),
-        };
+        let to = self.target_dir(&parent)?;
+        ways.targets.lock().push(to.clone());
+        let task = UploadTask { from: directory, from_name: file_name, stat, to, to_name: name.clone() };
         self.found_upload(task, ways);
         Ok(None)
     }
 
     /// The directory of a path, made if it is missing and that is wanted.
-    fn target_dir(&self, path: &RemotePath, ways: &Ways) -> Result<RemoteDir, Failure> {
+    fn target_dir(&self, path: &RemotePath) -> Result<RemoteDir, Failure> {
         if self.options.make_parents {
             self.remote.make_dirs(path, 0o777)?;
         }
@@ -182,9 +197,7 @@ impl Transfer {
         if found.attr.kind != FileKind::Directory {
             return Err(Failure::new(path.to_string(), Errno::ENOTDIR));
         }
-        let directory = RemoteDir::of(found);
-        ways.targets.lock().push(directory.clone());
-        Ok(directory)
+        Ok(RemoteDir::of(found))
     }
 
     fn upload_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways) {
@@ -195,12 +208,18 @@ impl Transfer {
             Ok(from) => Arc::new(from),
             Err(error) => return self.fail_with(path_text(&task.from), error),
         };
-        let to = match &task.to {
-            Place::There(to) => to.clone(),
-            Place::Below(parent, name, mode) => match parent.make_child(name, *mode) {
-                Ok((to, _)) => to,
-                Err(failure) => return self.fail(&failure),
-            },
+        let opened = match &task.to {
+            Place::There(to) => Ok((to.clone(), false)),
+            Place::Below(parent, name, mode) => parent.make_child(name, *mode),
+        };
+        let looked = opened.and_then(|(to, is_new)| {
+            // What was made just now is empty.
+            let there = if is_new { HashMap::new() } else { names_there(&to, ways)? };
+            Ok((to, there))
+        });
+        let (to, there) = match looked {
+            Ok(looked) => looked,
+            Err(failure) => return self.fail(&failure),
         };
         if self.options.archive
             && let Ok(stat) = from.stat_self()
@@ -221,7 +240,13 @@ impl Transfer {
                     to: to.clone(),
                     to_name: entry.name,
                 };
-                self.found_upload(task, ways);
+                match there.get(&task.to_name).and_then(|attr| self.refusal(&task, attr)) {
+                    Some(cause) => {
+                        self.meter.found(task.stat.st_size.cast_unsigned());
+                        self.fail(&task.failed(cause));
+                    }
+                    None => self.found_upload(task, ways),
+                }
             }
             !self.is_stopped()
         });
@@ -230,12 +255,28 @@ impl Transfer {
         }
     }
 
+    /// Why what has the name at the target is not replaced: known before anything is sent.
+    fn refusal(&self, task: &UploadTask, there: &Attr) -> Option<Cause> {
+        if is_same_file(there, &task.stat) {
+            return Some(Cause::Itself);
+        }
+        (!self.options.overwrite).then_some(Cause::Exists)
+    }
+
     /// Gives directories the modes and times of their sources, now that nothing more is put into them.
     fn finish_dirs(&self, directories: &[(RemoteDir, Stat)]) {
-        for (directory, stat) in directories {
-            let (node, set) = (directory.node(), self.kept_attr(stat));
+        let (tell, told) = mpsc::channel();
+        for (at, (directory, stat)) in directories.iter().enumerate() {
+            let (node, set, tell) = (directory.node(), self.kept_attr(stat), tell.clone());
             let request = Request::SetAttr { node, fh: None, set };
-            if let Err(errno) = directory.session.ask(request, None) {
+            directory.session.start(request, None, Patience::Bounded, move |outcome| {
+                // It is read until all are done.
+                let _ = tell.send((at, outcome.map(drop)));
+            });
+        }
+        drop(tell);
+        for (at, outcome) in told {
+            if let (Err(errno), Some((directory, _))) = (outcome, directories.get(at)) {
                 self.fail_with(directory.path.to_string(), explained(&directory.session, errno.into()));
             }
         }
@@ -282,25 +323,30 @@ impl Transfer {
             Ok(target) => target,
             Err(error) => return self.fail(&task.failed(error)),
         };
-        let request = || Request::Symlink {
-            parent: task.to.node(),
-            name: task.to_name.clone(),
-            target: target.clone(),
-        };
-        let mut made = task.to.session.ask(request(), None);
+        let mut made = make_link(&task.to, &task.to_name, &target);
         if made == Err(Errno::EEXIST) && self.options.overwrite {
-            let gone = Request::Unlink { parent: task.to.node(), name: task.to_name.clone() };
-            made = task.to.session.ask(gone, None).and_then(|_| task.to.session.ask(request(), None));
+            made = self.replace_by_link(task, &target);
         }
         match made {
-            Ok((Reply::Made { attr, .. }, _)) => {
-                drop(task.to.session.hold(attr.node));
-                self.finished(&task.name(), &task.target(), 0);
-            }
-            Ok((other, _)) => self.fail(&task.failed(unexpected(&other))),
+            Ok(()) => self.finished(&task.name(), &task.target(), 0),
             Err(Errno::EEXIST) => self.fail(&task.failed(Cause::Exists)),
             Err(errno) => self.fail(&task.failed(errno)),
         }
+    }
+
+    /// Makes a link beside what is to be replaced, and gives it that name in one step.
+    fn replace_by_link(&self, task: &UploadTask, target: &[u8]) -> Result<(), Errno> {
+        let staged = StagedNames::fresh()?.part;
+        make_link(&task.to, &staged, target)?;
+        let rename = Request::Rename {
+            parent: task.to.node(),
+            name: staged.clone(),
+            new_parent: task.to.node(),
+            new_name: task.to_name.clone(),
+            mode: RenameMode::Replace,
+        };
+        let renamed = task.to.session.ask(rename, None).map(drop);
+        renamed.inspect_err(|_| self.discard(&task.to, &staged))
     }
 
     /// Reads a small file and sends it.
@@ -470,8 +516,46 @@ fn read_small(task: &UploadTask) -> Result<(Vec<u8>, Stat), Cause> {
     Err(Cause::Changed)
 }
 
+/// Makes a symbolic link of the server's, of a name that is not there.
+fn make_link(directory: &RemoteDir, name: &Name, target: &[u8]) -> Result<(), Errno> {
+    let request = Request::Symlink { parent: directory.node(), name: name.clone(), target: target.to_vec() };
+    match directory.session.ask(request, None)?.0 {
+        Reply::Made { attr, .. } => {
+            drop(directory.session.hold(attr.node));
+            Ok(())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What is in a directory that was there before, as far as it is seen among so many names. What is not seen is refused
+/// when it is to get its name.
+fn names_there(directory: &RemoteDir, ways: &Ways) -> Result<HashMap<Name, Attr>, Failure> {
+    let mut there = HashMap::new();
+    directory.each(|name, attr, _held| {
+        ways.leftovers.lock().extend(Leftover::of(directory, &name, &attr));
+        there.insert(name, attr);
+        there.len() < NAMES_THERE_MAX
+    })?;
+    ways.touched.get_or_init(|| directory.clone());
+    Ok(there)
+}
+
+/// Removes what earlier transfers left incomplete and nobody has gone on with. What was just put into a directory tells
+/// the server's own time.
+fn sweep(targets: &[RemoteDir], leftovers: Vec<Leftover>, touched: Option<&RemoteDir>) {
+    let later = targets.iter().flat_map(RemoteDir::leftovers);
+    let mut all = leftovers.into_iter().chain(later).peekable();
+    if all.peek().is_none() {
+        return;
+    }
+    if let Some(now_secs) = targets.first().or(touched).and_then(RemoteDir::touched_secs) {
+        all.for_each(|leftover| leftover.sweep(now_secs));
+    }
+}
+
 /// Where a file that links lead to really is.
-fn real_place(path: &Path) -> std::io::Result<(LocalDir, Name, Stat)> {
+pub(super) fn real_place(path: &Path) -> std::io::Result<(LocalDir, Name, Stat)> {
     let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let (directory, name) = (path.parent().ok_or_else(missing)?, path.file_name().ok_or_else(missing)?);
     let name = Name::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).map_err(|_| missing())?;
