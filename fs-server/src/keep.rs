@@ -34,17 +34,19 @@ impl Keeper {
     }
 }
 
-/// Whether the answer of a request is kept. What gives something back may run again: that finds it given back.
+/// Whether the answer of a request is kept. What gives something back may run again: that finds it given back. Transfers
+/// end with the process, so that one is announced anew.
 pub(crate) fn is_kept(request: &Request) -> bool {
-    let gives_back = matches!(
+    let may_run_again = matches!(
         request,
         Request::Forget { .. }
             | Request::Release { .. }
             | Request::Flush { .. }
+            | Request::Announce { .. }
             | Request::EndTransfer { .. }
             | Request::Kick { .. }
     );
-    request.is_mutation() && !gives_back
+    request.is_mutation() && !may_run_again
 }
 
 /// Whether the client has or will get the answer to a request that was carried out.

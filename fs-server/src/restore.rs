@@ -1,7 +1,7 @@
 //! A server that was started again takes up the sessions of the one before, before anybody can reach it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nearfs_protocol::session::server::{Remembered, ServerSession};
 use nearfs_transport::pool::Pool;
@@ -48,6 +48,7 @@ type TakenUp = (Begun, Vec<Remembered>, Arc<SessionFiles>);
 /// First all places of nodes and all locks, then the open files, then what was in limbo: each needs those before.
 fn take_up(tree: &Arc<Tree>, pool: &Pool, store: &Arc<Store>) -> Vec<TakenUp> {
     let (mut sessions, mut places) = (Vec::new(), Vec::new());
+    tree.transfers.skip_numbers(microseconds());
     for Restored { record, begun, image, kept } in store.restore() {
         let found = image.nodes.iter().chain(&image.moved);
         places.extend(found.map(|(&node, found)| (node, found.clone())));
@@ -73,6 +74,12 @@ fn take_up(tree: &Arc<Tree>, pool: &Pool, store: &Arc<Store>) -> Vec<TakenUp> {
         (begun, remembered, files)
     };
     sessions.into_iter().map(settle).collect()
+}
+
+/// Since 1970: a number that the process before cannot have come to by counting.
+fn microseconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_micros() as u64)
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use crate::descriptor::Descriptors;
 use crate::dispatch::Served;
 use crate::keep::{Keeper, is_kept};
 
+#[path = "restore_tests/transfers.rs"]
+mod transfers;
+
 /// A served directory, its state directory, and the present server of it.
 struct World {
     base: TempDir,
@@ -179,7 +182,8 @@ impl World {
     ) -> Option<Answer> {
         let id = self.next_id();
         self.files(session).note_begun(id, 77);
-        self.files(session).intend(id, request);
+        let call = Call { caller: Caller::default(), request: request.clone() };
+        self.files(session).intend(id, &call);
         if let (Request::Write { fh, at: WriteAt::End, .. }, Some(length)) =
             (request, self.length_of(request))
         {
@@ -613,10 +617,11 @@ fn of_two_who_wanted_to_make_it_one_did() {
     let (one, two) = (world.begin(), world.begin());
     let parent = world.files(one).root;
     let request = Request::MakeDir { parent, name: name("n"), mode: 0o700, umask: 0 };
+    let call = Call { caller: Caller::default(), request };
     for session in [one, two] {
         let id = RequestId::new(0, 1000);
         world.files(session).note_begun(id, 77);
-        world.files(session).intend(id, &request);
+        world.files(session).intend(id, &call);
     }
     fs::create_dir(world.path("n")).unwrap();
     world.restart();

@@ -152,6 +152,12 @@ impl Transfers {
         Ok(Ok(transfer))
     }
 
+    /// None gets this number, or a lower one: they may be those of transfers of before the server was started again.
+    pub(crate) fn skip_numbers(&self, last: u64) {
+        let mut table = self.table.lock();
+        table.last_id = table.last_id.max(last);
+    }
+
     /// Who is told of transfers, from here on.
     pub(crate) fn set_journal(&self, journal: Arc<Journal>) {
         // There is one server for a tree, which says it once.

@@ -3,7 +3,8 @@
 use nearfs_protocol::attr::{FileKind, Time};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node, RequestId};
-use nearfs_protocol::message::{Publication, RenameMode, Request, XattrMode};
+use nearfs_protocol::limits::PUBLISHED_MAX;
+use nearfs_protocol::message::{Call, RenameMode, Request, XattrMode};
 use nearfs_protocol::name::Name;
 
 use crate::export::{Glance, c_name, kind_of_mode};
@@ -12,15 +13,12 @@ use crate::keep::Keeper;
 use crate::session_files::SessionFiles;
 use crate::store::{Intent, Publishing};
 
-/// Most files that are published by one request and of which it is noted; there is no room for more.
-const PUBLISHED_NOTED_MAX: usize = 4;
-
 impl SessionFiles {
-    /// Notes what it takes to see after the server was killed whether this request was carried out. At most one quick look
+    /// Notes what it takes to see after the server was killed whether this call was carried out. At most one quick look
     /// at each name that is removed or replaced. Nothing for requests that may as well run again.
-    pub(crate) fn intend(&self, id: RequestId, request: &Request) {
+    pub(crate) fn intend(&self, id: RequestId, call: &Call) {
         let Some(Keeper { record, .. }) = &self.keeper else { return };
-        if let Some(intent) = self.intent(request) {
+        if let Some(intent) = self.intent(call) {
             record.intend(id, &intent);
         }
     }
@@ -32,7 +30,7 @@ impl SessionFiles {
         }
     }
 
-    fn intent(&self, request: &Request) -> Option<Intent> {
+    fn intent(&self, Call { caller, request }: &Call) -> Option<Intent> {
         let make = |parent: &Node, name: &Name, kind| Intent::Make {
             parent: *parent,
             name: name.clone(),
@@ -50,16 +48,14 @@ impl SessionFiles {
                 Some(Intent::Store { parent: *parent, name: name.clone(), since: now() })
             }
             Request::Publish { items } => {
-                let publishing = items.iter().take(PUBLISHED_NOTED_MAX).map(|item| Publishing {
-                    parent: item.parent,
-                    name: item.name.clone(),
-                    leads_to: self.glance(item.parent, &item.staged).ok().map(|glance| glance.inode),
+                let publishing = items.iter().take(PUBLISHED_MAX).map(|item| {
+                    if item.mode == RenameMode::Replace {
+                        self.glance_and_keep(item.parent, &item.name);
+                    }
+                    let staged = self.glance(item.parent, &item.staged);
+                    Publishing { item: item.clone(), leads_to: staged.ok().map(|glance| glance.inode) }
                 });
-                let replaces = |item: &&Publication| item.mode == RenameMode::Replace;
-                for item in items.iter().filter(replaces) {
-                    self.glance_and_keep(item.parent, &item.name);
-                }
-                (items.len() <= PUBLISHED_NOTED_MAX).then(|| Intent::Publish(publishing.collect()))
+                Some(Intent::Publish { caller: caller.clone(), items: publishing.collect() })
             }
             Request::Link { node, new_parent, new_name } => {
                 let (parent, name) = (*new_parent, new_name.clone());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nearfs_protocol::attr::{Attr, FileKind, SetAttr, Time};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh, Node, RequestId};
-use nearfs_protocol::message::{Answer, DirChange, RenameMode, Reply, Written};
+use nearfs_protocol::message::{Answer, Caller, DirChange, Publication, RenameMode, Reply, Written};
 use nearfs_protocol::name::Name;
 use nearfs_protocol::session::server::Remembered;
 
@@ -95,7 +95,7 @@ impl SessionFiles {
                 }
                 Ok(None)
             }
-            Intent::Publish(items) => self.were_published(items),
+            Intent::Publish { caller, items } => self.were_published(caller, items),
             Intent::Link { node, parent, name, since } => {
                 let present = self.attr_of(*parent, name)?;
                 let Some(attr) = present.filter(|attr| attr.node == *node && attr.ctime >= *since) else {
@@ -182,19 +182,25 @@ impl SessionFiles {
         Ok(Some(Ok(Reply::Renamed { moved, from: self.dir_change(parent)?, to })))
     }
 
-    /// Those that have their names were published, as soon as the names are on the disk; the others are refused.
-    fn were_published(&self, items: &[Publishing]) -> Result<Option<Answer>, Errno> {
-        let is_done = |item: &Publishing| {
-            Ok(item.leads_to.is_some() && self.inode(item.parent, &item.name)? == item.leads_to)
+    /// If some have their names, the others get theirs now: nobody could be told otherwise what is true.
+    fn were_published(&self, caller: &Caller, items: &[Publishing]) -> Result<Option<Answer>, Errno> {
+        let has_name = |Publishing { item, leads_to }: &Publishing| {
+            Ok(leads_to.is_some() && self.inode(item.parent, &item.name)? == *leads_to)
         };
-        let done = items.iter().map(is_done).collect::<Result<Vec<bool>, Errno>>()?;
-        for item in items {
-            let directory = self.reach(item.parent)?;
-            self.tree.export.sync(self.tree.export.open_dir(directory.as_fd())?, false)?;
+        let mut done = HashSet::new();
+        for (number, publishing) in items.iter().enumerate() {
+            if has_name(publishing)? {
+                done.insert(number);
+            }
         }
-        let refusal = |done: &bool| (!done).then_some(Errno::EAGAIN);
-        let refusals = done.iter().map(refusal).collect();
-        Ok(done.contains(&true).then_some(Ok(Reply::Published { refusals })))
+        if done.is_empty() {
+            return Ok(None);
+        }
+        let items: Vec<Publication> = items.iter().map(|publishing| publishing.item.clone()).collect();
+        identity::act_as(self.tree.identity(), caller)?;
+        let refusals = self.publish_rest(&items, &done);
+        identity::become_server()?;
+        Ok(Some(refusals.map(|refusals| Reply::Published { refusals })))
     }
 
     /// What is known of a directory whose names were changed: not whether others changed it, too.

@@ -1,5 +1,6 @@
 //! Files that appear under their names when they are complete and on the disk.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -27,25 +28,33 @@ struct Directory {
 
 impl SessionFiles {
     pub(crate) fn publish(&self, items: &[Publication]) -> Outcome {
+        Ok(Reply::Published { refusals: self.publish_rest(items, &HashSet::new())? }.into())
+    }
+
+    /// The same where some, by their numbers, have their names already. Why each of the others does not get its own.
+    pub(super) fn publish_rest(
+        &self,
+        items: &[Publication],
+        done: &HashSet<usize>,
+    ) -> Result<Vec<Option<Errno>>, Errno> {
         let is_sane = items.len() <= PUBLISHED_MAX
             && items.iter().all(|item| match item.mode {
                 RenameMode::Replace | RenameMode::NoReplace => true,
                 RenameMode::Exchange => false,
             });
         if !is_sane {
-            return Err(Errno::EINVAL.into());
+            return Err(Errno::EINVAL);
         }
         let directories = self.open_directories(items)?;
-        let group_sync = if items.len() > FEW { self.sync_devices(&directories) } else { Ok(()) };
-        let mut refusals: Vec<Option<Errno>> = items
-            .iter()
-            .map(|item| {
-                let directory = directory_of(&directories, item.parent)?;
-                group_sync.and_then(|()| self.sync_staged(directory, item, items.len() <= FEW)).err()
-            })
-            .collect();
-        for (item, refusal) in items.iter().zip(&mut refusals) {
-            if refusal.is_none() {
+        let rest = items.len() - done.len();
+        let group_sync = if rest > FEW { self.sync_devices(&directories) } else { Ok(()) };
+        let sync = |(number, item): (usize, &Publication)| {
+            let directory = directory_of(&directories, item.parent).filter(|_| !done.contains(&number))?;
+            group_sync.and_then(|()| self.sync_staged(directory, item, rest <= FEW)).err()
+        };
+        let mut refusals: Vec<Option<Errno>> = items.iter().enumerate().map(sync).collect();
+        for (number, (item, refusal)) in items.iter().zip(&mut refusals).enumerate() {
+            if refusal.is_none() && !done.contains(&number) {
                 let (from, to) = ((item.parent, &item.staged), (item.parent, &item.name));
                 *refusal = self.rename_node(from, to, item.mode).err();
             }
@@ -55,7 +64,7 @@ impl SessionFiles {
                 refuse_all(items, &mut refusals, directory.node, errno);
             }
         }
-        Ok(Reply::Published { refusals }.into())
+        Ok(refusals)
     }
 
     /// Each directory once.

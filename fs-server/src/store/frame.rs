@@ -8,14 +8,22 @@ pub(super) const STEP_BYTES: usize = 256 * 1024;
 /// Length and checksum.
 pub(super) const HEAD_BYTES: usize = 8;
 /// Longest record.
-pub(super) const RECORD_BYTES_MAX: usize = 128 * 1024;
+pub(super) const RECORD_BYTES_MAX: usize = 192 * 1024;
 /// In place of a length: the next record is in the next step.
 pub(super) const SKIP: u32 = u32::MAX;
+/// Stands with each length, so that no flipped bit makes the end out of one.
+const LENGTH_MARK: u32 = 0x5a00_0000;
+const LENGTH_BITS: u32 = 24;
 
 /// What is no file of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a record at byte {0} is damaged")]
 pub(crate) struct Damaged(pub(super) usize);
+
+/// The word that says how long a record is.
+pub(super) fn length_word(bytes: usize) -> u32 {
+    LENGTH_MARK | bytes as u32
+}
 
 /// The checksum of a record that stands at `at`: one that has got to another place is damaged as well.
 pub(super) fn checksum(at: usize, bytes: &[u8]) -> u32 {
@@ -49,17 +57,20 @@ pub(super) fn read_from(
     while at < start + bytes.len() {
         let left = STEP_BYTES - at % STEP_BYTES;
         let rest = bytes.get(at - start..at - start + left).ok_or(Damaged(at))?;
-        let length = number(rest);
-        if left < HEAD_BYTES || length == SKIP {
+        let word = number(rest);
+        if left < HEAD_BYTES || word == SKIP {
             at += left;
             continue;
         }
-        if length == 0 {
+        if word == 0 {
             break;
         }
-        let length = length as usize;
+        let length = (word & ((1 << LENGTH_BITS) - 1)) as usize;
         let record = rest.get(HEAD_BYTES..HEAD_BYTES + length).ok_or(Damaged(at))?;
-        if length > RECORD_BYTES_MAX || number(&rest[4..]) != checksum(at, record) {
+        if word != length_word(length)
+            || length > RECORD_BYTES_MAX
+            || number(&rest[4..]) != checksum(at, record)
+        {
             return Err(Damaged(at));
         }
         read(record).ok_or(Damaged(at))?;
@@ -87,7 +98,7 @@ mod tests {
                     mark.copy_from_slice(&SKIP.to_le_bytes());
                 }
             }
-            bytes[at..at + 4].copy_from_slice(&(record.len() as u32).to_le_bytes());
+            bytes[at..at + 4].copy_from_slice(&length_word(record.len()).to_le_bytes());
             bytes[at + 4..at + 8].copy_from_slice(&checksum(at, record).to_le_bytes());
             bytes[at + 8..at + 8 + record.len()].copy_from_slice(record);
             end = at + 8 + record.len();
@@ -130,7 +141,7 @@ mod tests {
 
     #[test]
     fn no_flipped_bit_makes_another_record() {
-        let records = vec![vec![1; 20], vec![2; 30], vec![3; 5]];
+        let records = vec![vec![1; 16], vec![2; 34], vec![3; 5]];
         let bytes = file(&records);
         for bit in 0..80 * 8 {
             let mut flipped = bytes.clone();

@@ -3,7 +3,7 @@
 
 use nearfs_protocol::attr::{FileKind, Time};
 use nearfs_protocol::id::{Fh, Node};
-use nearfs_protocol::message::RenameMode;
+use nearfs_protocol::message::{Caller, Publication, RenameMode};
 use nearfs_protocol::name::Name;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,9 @@ pub(crate) enum Intent {
     Create { parent: Node, name: Name, flags: u32, since: Time },
     /// A file is made with its content: one that was born since is taken back, since it may not be whole.
     Store { parent: Node, name: Name, since: Time },
-    /// Staged files get their names, each as in a rename.
-    Publish(Vec<Publishing>),
+    /// Staged files get their names, on behalf of a caller: each has it if it leads where the staged one did. One that is
+    /// half done is carried to its end.
+    Publish { caller: Caller, items: Vec<Publishing> },
     /// A node gets another name: it has if that leads to it, and it has changed since.
     Link { node: Node, parent: Node, name: Name, since: Time },
     /// A name is removed: it was if it does not lead there any more.
@@ -50,8 +51,7 @@ pub(crate) enum Intent {
 /// A staged file that gets its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Publishing {
-    pub(crate) parent: Node,
-    pub(crate) name: Name,
-    /// What the name is to lead to; `None` for what is not there and will be refused.
+    pub(crate) item: Publication,
+    /// Where the staged name leads; `None` if it is not there, which will be refused.
     pub(crate) leads_to: Option<Inode>,
 }

@@ -141,7 +141,7 @@ impl Log {
         head[4..].copy_from_slice(&frame::checksum(at, record).to_le_bytes());
         // The length comes last: see `frame`.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        head[..4].copy_from_slice(&(record.len() as u32).to_le_bytes());
+        head[..4].copy_from_slice(&frame::length_word(record.len()).to_le_bytes());
         self.end = at + HEAD_BYTES + record.len();
         Ok(())
     }

@@ -3,10 +3,11 @@ use std::os::unix::fs::FileExt;
 use nearfs_protocol::attr::{FileKind, Lock, LockKind, LockStyle};
 use nearfs_protocol::greeting::GrantedLimits;
 use nearfs_protocol::id::{Fh, Generation, Node, NodeId, RequestId, SessionId, SessionToken};
-use nearfs_protocol::message::WriteSync;
+use nearfs_protocol::message::{Reply, WriteSync};
 use nearfs_protocol::name::Name;
 
 use super::*;
+use crate::store::Outcome;
 use crate::store::record::{Begun, Found, Opened};
 
 fn node(id: u64) -> Node {
@@ -56,6 +57,10 @@ fn lock(kind: LockKind, start: u64, end: u64) -> Record {
     Record::Locked(NodeId(3), Lock { start, end, kind, style: LockStyle::Posix, owner: 1, pid: 4 })
 }
 
+fn aside(slot: u16, outcome: Outcome) -> Record {
+    Record::Aside { request: RequestId::new(slot, 1), outcome }
+}
+
 fn some() -> Vec<Record> {
     vec![
         begun(),
@@ -68,6 +73,9 @@ fn some() -> Vec<Record> {
         lock(LockKind::Write, 0, 99),
         lock(LockKind::Unlock, 50, 59),
         known(3, "c"),
+        aside(1, Outcome::Done(Ok(Reply::Done))),
+        aside(2, Outcome::Done(Ok(Reply::Done))),
+        aside(2, Outcome::Begun),
     ]
 }
 
@@ -101,6 +109,7 @@ fn a_log_leads_to_what_happened() {
     assert_eq!(image.nodes[&node(3)].place.as_ref().unwrap().1, Name::new(b"c").unwrap());
     assert_eq!(image.files.keys().collect::<Vec<_>>(), [&Fh(1)]);
     assert_eq!((image.last_fh, image.locks().len()), (Fh(2), 2));
+    assert_eq!(image.aside_slots().collect::<Vec<_>>(), [1]);
 }
 
 #[test]

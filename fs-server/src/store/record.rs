@@ -9,6 +9,7 @@ use nearfs_protocol::message::WriteSync;
 use nearfs_protocol::name::Name;
 use serde::{Deserialize, Serialize};
 
+use super::slot::Outcome;
 use crate::export::StoredHandle;
 use crate::lock::LockTable;
 
@@ -33,6 +34,8 @@ pub(crate) enum Record {
     Fenced(NodeId),
     /// Numbers of open files up to this one were given out.
     Numbered(Fh),
+    /// How far a mutation is, where that is too long for its slot; begun means that the slot says it all.
+    Aside { request: RequestId, outcome: Outcome },
 }
 
 /// What a session is.
@@ -86,6 +89,8 @@ pub(crate) struct Image {
     pub(crate) moved: HashMap<Node, Found>,
     pub(crate) files: BTreeMap<Fh, Opened>,
     pub(crate) last_fh: Fh,
+    /// By slots, what had no room there.
+    aside: HashMap<usize, (RequestId, Outcome)>,
     locks: LockTable,
 }
 
@@ -121,8 +126,30 @@ impl Image {
                 of_node.for_each(|file| file.is_shut = true);
             }
             (Record::Numbered(fh), Some(_)) => self.last_fh = self.last_fh.max(fh),
+            (Record::Aside { request, outcome: Outcome::Begun }, Some(_)) => {
+                self.aside.remove(&request.slot());
+            }
+            (Record::Aside { request, outcome }, Some(_)) => {
+                self.aside.insert(request.slot(), (request, outcome));
+            }
         }
         Some(())
+    }
+
+    /// How far a mutation is of which its slot says this.
+    pub(crate) fn outcome_of(&self, request: RequestId, in_slot: Outcome) -> Outcome {
+        let aside = self.aside.get(&request.slot()).filter(|(of, _)| *of == request);
+        match (in_slot, aside) {
+            // An intent in the slot is newer than one that had no room there.
+            (Outcome::Begun, Some((_, aside)))
+            | (Outcome::Intended(_), Some((_, aside @ Outcome::Done(_)))) => aside.clone(),
+            (in_slot, _) => in_slot,
+        }
+    }
+
+    /// The slots of which something is noted here.
+    pub(crate) fn aside_slots(&self) -> impl Iterator<Item = usize> {
+        self.aside.keys().copied()
     }
 
     /// The locks that it holds.
@@ -138,6 +165,9 @@ impl Image {
         let files = self.files.iter().map(|(&fh, file)| Record::Opened { fh, file: file.clone() });
         let locks = self.locks().into_iter().map(|(node, lock)| Record::Locked(node, lock));
         let numbered = begun.is_some().then_some(Record::Numbered(self.last_fh));
-        begun.into_iter().chain(nodes).chain(moved).chain(files).chain(locks).chain(numbered)
+        let aside = self.aside.values();
+        let aside =
+            aside.map(|(request, outcome)| Record::Aside { request: *request, outcome: outcome.clone() });
+        begun.into_iter().chain(nodes).chain(moved).chain(files).chain(locks).chain(numbered).chain(aside)
     }
 }

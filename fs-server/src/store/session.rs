@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use super::intent::Intent;
 use super::log::{Log, LogError};
 use super::record::{Begun, Found, Image, Opened, Record};
-use super::slot::Kept;
-use super::table::{Table, TableError};
+use super::slot::{Kept, Outcome};
+use super::table::{Noted, Table, TableError};
 
 /// Its log, in its directory.
 const LOG: &str = "log";
@@ -94,7 +94,11 @@ impl SessionRecord {
         let (log, mut image) = Log::open(&directory.join(LOG))?;
         let begun = image.begun.take().filter(|begun| begun.session == session).ok_or(RestoreError::Other)?;
         image.begun = Some(begun.clone());
-        let (table, kept) = Table::open(&directory.join(SLOTS), boot)?;
+        let (mut table, mut kept) = Table::open(&directory.join(SLOTS), boot)?;
+        for Kept { id, outcome, .. } in kept.iter_mut().flatten() {
+            *outcome = image.outcome_of(*id, std::mem::replace(outcome, Outcome::Begun));
+        }
+        table.set_aside(image.aside_slots());
         let record = Arc::new(SessionRecord::over(session, directory, order, log, table));
         Ok(Restored { record, begun, image, kept })
     }
@@ -120,17 +124,25 @@ impl SessionRecord {
 
     /// A mutation is going to be carried out.
     pub(crate) fn begin(&self, id: RequestId, fingerprint: u64) {
-        if !self.is_over()
-            && let Err(error) = self.table.lock().begin(id, fingerprint)
-        {
+        if self.is_over() {
+            return;
+        }
+        self.take_back(id);
+        let begun = self.table.lock().begin(id, fingerprint);
+        if let Err(error) = begun {
             self.give_up(&error);
         }
     }
 
     /// What tells later whether a mutation was carried out.
     pub(crate) fn intend(&self, id: RequestId, intent: &Intent) {
-        if !self.is_over() && !self.table.lock().intend(id, intent) {
-            log::debug!("session {}: no slot for the intent of a request", self.session.0);
+        if self.is_over() {
+            return;
+        }
+        let noted = self.table.lock().intend(id, intent);
+        match noted {
+            Noted::Here | Noted::Nowhere => {}
+            Noted::Aside => self.set_aside(id, Outcome::Intended(intent.clone())),
         }
     }
 
@@ -141,8 +153,28 @@ impl SessionRecord {
 
     /// A mutation was carried out and is about to be answered.
     pub(crate) fn finish(&self, id: RequestId, answer: &Answer) {
-        if !self.is_over() && !self.table.lock().finish(id, answer) {
-            log::warn!("session {}: an answer is too long to be kept", self.session.0);
+        if self.is_over() {
+            return;
+        }
+        let noted = self.table.lock().finish(id, answer);
+        match noted {
+            Noted::Here => self.take_back(id),
+            Noted::Aside => self.set_aside(id, Outcome::Done(answer.clone())),
+            Noted::Nowhere => {}
+        }
+    }
+
+    /// What has no room in a slot goes to the log ...
+    fn set_aside(&self, request: RequestId, outcome: Outcome) {
+        self.table.lock().set_aside([request.slot()]);
+        self.append(&Record::Aside { request, outcome });
+    }
+
+    /// ... and does not count any more.
+    fn take_back(&self, request: RequestId) {
+        let was_aside = self.table.lock().take_back(request);
+        if was_aside {
+            self.append(&Record::Aside { request, outcome: Outcome::Begun });
         }
     }
 

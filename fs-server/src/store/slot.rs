@@ -7,6 +7,7 @@
 use nearfs_protocol::codec::{decode_control, encode_control};
 use nearfs_protocol::id::RequestId;
 use nearfs_protocol::message::Answer;
+use serde::{Deserialize, Serialize};
 
 use super::intent::Intent;
 
@@ -50,7 +51,7 @@ pub(crate) struct Kept {
 }
 
 /// How far it had come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     /// It may run again.
     Begun,
@@ -83,14 +84,14 @@ pub(super) fn underway(slot: &SlotBytes) -> Option<RequestId> {
     }
 }
 
-/// What it takes to see later whether it was carried out. `false` if that is too long to be kept.
+/// What it takes to see later whether it was carried out. `false` if there is no room for that here.
 pub(super) fn intend(slot: &mut SlotBytes, intent: &Intent, room: &mut Vec<u8>) -> bool {
     room.clear();
+    // Until the new one is whole an earlier one, of the same request, does not count either.
+    set_stage(slot, Stage::Begun);
     if encode_control(room, intent).is_err() || room.len() > INTENT_BYTES_MAX {
         return false;
     }
-    // Until the new one is whole an earlier one, of the same request, does not count either.
-    set_stage(slot, Stage::Begun);
     slot[INTENT_AT..INTENT_AT + room.len()].copy_from_slice(room);
     put_u32(slot, INTENT_LENGTH_AT, room.len() as u32);
     let sum = part_sum(slot, INTENT_LENGTH_AT, INTENT_AT, room.len());
@@ -99,7 +100,7 @@ pub(super) fn intend(slot: &mut SlotBytes, intent: &Intent, room: &mut Vec<u8>) 
     true
 }
 
-/// The answer. `false` if it is too long to be kept.
+/// The answer. `false` if there is no room for it here.
 pub(super) fn finish(slot: &mut SlotBytes, answer: &Answer, room: &mut Vec<u8>) -> bool {
     room.clear();
     if encode_control(room, answer).is_err() || room.len() > ANSWER_BYTES_MAX {

@@ -1,5 +1,6 @@
 //! The slots of a session in a file that is in memory as a whole; only what is used takes room.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -32,12 +33,25 @@ pub(crate) enum TableError {
     Head,
 }
 
+/// Where something of a mutation is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// In its slot.
+    Here,
+    /// Nowhere yet: there is no room for it here.
+    Aside,
+    /// Nowhere: its slot is at something else.
+    Nowhere,
+}
+
 /// The slots of a session.
 pub(super) struct Table {
     file: File,
     mapping: Mapping,
     /// Slots that have room.
     slots: usize,
+    /// Those of which something stands elsewhere.
+    aside: HashSet<usize>,
     room: Vec<u8>,
 }
 
@@ -49,6 +63,16 @@ impl Table {
         file.write_all_at(&head(boot), 0)?;
         file.set_len(TABLE_BYTES as u64)?;
         Table::over(file, 0)
+    }
+
+    /// Notes for which slots something stands elsewhere.
+    pub(super) fn set_aside(&mut self, slots: impl IntoIterator<Item = usize>) {
+        self.aside.extend(slots);
+    }
+
+    /// Whether something of this slot stood elsewhere, which does not count any more.
+    pub(super) fn take_back(&mut self, id: RequestId) -> bool {
+        !self.aside.is_empty() && self.aside.remove(&id.slot())
     }
 
     /// Opens a table and reads what it keeps; `None` if it is of another start of the operating system, which may have
@@ -80,7 +104,7 @@ impl Table {
 
     fn over(file: File, used: usize) -> io::Result<Table> {
         let mapping = Mapping::new(&file, 0, TABLE_BYTES)?;
-        let mut table = Table { file, mapping, slots: 0, room: Vec::new() };
+        let mut table = Table { file, mapping, slots: 0, aside: HashSet::new(), room: Vec::new() };
         table.make_room(used.max(1))?;
         Ok(table)
     }
@@ -96,13 +120,9 @@ impl Table {
         Ok(())
     }
 
-    /// Notes an intent of a mutation that has begun. Whether it was.
-    pub(super) fn intend(&mut self, id: RequestId, intent: &Intent) -> bool {
-        let mut room = std::mem::take(&mut self.room);
-        let slot = self.slot(id).filter(|slot| slot::underway(slot) == Some(id));
-        let noted = slot.is_some_and(|slot| slot::intend(slot, intent, &mut room));
-        self.room = room;
-        noted
+    /// Notes an intent of a mutation that has begun.
+    pub(super) fn intend(&mut self, id: RequestId, intent: &Intent) -> Noted {
+        self.note(id, |slot, room| slot::intend(slot, intent, room))
     }
 
     /// Whether this mutation has begun and is not done.
@@ -110,11 +130,19 @@ impl Table {
         self.slot(id).is_some_and(|slot| slot::underway(slot) == Some(id))
     }
 
-    /// Notes the answer of a mutation that has begun. Whether it was.
-    pub(super) fn finish(&mut self, id: RequestId, answer: &Answer) -> bool {
+    /// Notes the answer of a mutation that has begun.
+    pub(super) fn finish(&mut self, id: RequestId, answer: &Answer) -> Noted {
+        self.note(id, |slot, room| slot::finish(slot, answer, room))
+    }
+
+    fn note(&mut self, id: RequestId, note: impl FnOnce(&mut SlotBytes, &mut Vec<u8>) -> bool) -> Noted {
         let mut room = std::mem::take(&mut self.room);
         let slot = self.slot(id).filter(|slot| slot::underway(slot) == Some(id));
-        let noted = slot.is_some_and(|slot| slot::finish(slot, answer, &mut room));
+        let noted = match slot.map(|slot| note(slot, &mut room)) {
+            Some(true) => Noted::Here,
+            Some(false) => Noted::Aside,
+            None => Noted::Nowhere,
+        };
         self.room = room;
         noted
     }

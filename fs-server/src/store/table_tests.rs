@@ -20,9 +20,9 @@ fn what_was_done_is_there_when_the_table_is_opened_again() {
     let (_directory, path, mut table) = table();
     let (done, begun) = (RequestId::new(0, 9), RequestId::new(511, 2));
     table.begin(done, 4).unwrap();
-    assert!(!table.finish(RequestId::new(0, 8), &DONE), "an answer to another request");
-    assert!(!table.finish(RequestId::new(600, 8), &DONE), "a slot that there is not");
-    assert!(table.finish(done, &DONE) && !table.finish(done, &DONE));
+    assert_eq!(table.finish(RequestId::new(0, 8), &DONE), Noted::Nowhere, "an answer to another request");
+    assert_eq!(table.finish(RequestId::new(600, 8), &DONE), Noted::Nowhere, "a slot that there is not");
+    assert_eq!((table.finish(done, &DONE), table.finish(done, &DONE)), (Noted::Here, Noted::Nowhere));
     table.begin(begun, 5).unwrap();
     assert!(table.is_underway(begun) && !table.is_underway(done));
     drop(table);
