@@ -99,6 +99,20 @@ impl SessionFiles {
         }
     }
 
+    /// A node that the session knows was looked up again.
+    pub(crate) fn note_counted(&self, node: Node) {
+        if let Some(Keeper { record, .. }) = &self.keeper {
+            record.counted(node);
+        }
+    }
+
+    /// Some lookups of a node were given back, and not all.
+    pub(crate) fn note_given_back(&self, node: Node, lookups: u64) {
+        if let Some(Keeper { record, .. }) = &self.keeper {
+            record.given_back(node, lookups);
+        }
+    }
+
     /// The session knows a node no more.
     pub(crate) fn note_forgotten(&self, node: Node) {
         if let Some(Keeper { record, .. }) = &self.keeper {

@@ -12,12 +12,8 @@ use crate::node::IdHash;
 /// Parts with a lock each, so that threads of one session seldom meet.
 const SHARDS: usize = 8;
 
-/// How many lookups were told of each node, and [`RESTORED`].
+/// How many lookups were told of each node.
 type Counts = HashMap<Node, u64, IdHash>;
-
-/// Set in the count of a node that was known before the server was started again: there were more lookups, at least
-/// one, of which nobody knows the number.
-const RESTORED: u64 = 1 << 63;
 
 /// Lookup counts of a session.
 #[derive(Default)]
@@ -35,23 +31,22 @@ impl KnownNodes {
     }
 
     /// Takes up a node that the session knew before the server was started again.
-    pub(crate) fn restore(&self, node: Node) {
-        self.shard(node).insert(node, RESTORED);
+    pub(crate) fn restore(&self, node: Node, lookups: u64) {
+        self.shard(node).insert(node, lookups);
     }
 
-    /// Gives lookups back; more than were counted are as good as all. Those of a restored node are all only if they are
-    /// more than were counted since: a client gives back some of them only when it does not want an answer. Calls `gone` if those were the last, before
-    /// anybody can count it again.
-    pub(crate) fn forget(&self, node: Node, lookups: u64, gone: impl FnOnce()) {
+    /// Gives lookups back; more than were counted are as good as all. Calls `left` with how many are left, before anybody
+    /// can count the node again.
+    pub(crate) fn forget(&self, node: Node, lookups: u64, left: impl FnOnce(u64)) {
         let mut shard = self.shard(node);
         let Entry::Occupied(mut entry) = shard.entry(node) else { return };
         let count = entry.get_mut();
-        let (restored, since) = (*count & RESTORED, *count & !RESTORED);
-        *count = if lookups > since { 0 } else { restored | (since - lookups) };
-        if *count == 0 {
+        *count = count.saturating_sub(lookups);
+        let count = *count;
+        if count == 0 {
             entry.remove();
-            gone();
         }
+        left(count);
     }
 
     /// Errors: `ESTALE` if the session does not know the node.

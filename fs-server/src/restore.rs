@@ -50,7 +50,8 @@ fn take_up(tree: &Arc<Tree>, pool: &Pool, store: &Arc<Store>) -> Vec<TakenUp> {
     let (mut sessions, mut places) = (Vec::new(), Vec::new());
     tree.transfers.skip_numbers(microseconds());
     for Restored { record, begun, image, kept } in store.restore() {
-        let found = image.nodes.iter().chain(&image.moved);
+        let known = image.nodes.iter().map(|(node, (found, _))| (node, found));
+        let found = known.chain(&image.moved);
         places.extend(found.map(|(&node, found)| (node, found.clone())));
         match SessionFiles::restore(tree, pool, (store, &record), &begun, &image) {
             Ok(files) => sessions.push((begun, image, kept, files)),

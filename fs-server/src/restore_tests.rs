@@ -288,6 +288,13 @@ fn what_was_given_back_is_not_known_again() {
     assert_eq!(world.files(session).node_count(), 2, "more lookups were told of than since the restart");
     world.ask(session, Request::Forget { nodes: vec![(node, 1)] }, b"").unwrap();
     assert_eq!(world.files(session).node_count(), 1);
+    // Some of them, and then the others.
+    (0..3).for_each(|_| assert_eq!(world.lookup(session, "f").node, node));
+    for left in [true, true, false] {
+        world.restart();
+        world.ask(session, Request::Forget { nodes: vec![(node, 1)] }, b"").unwrap();
+        assert_eq!(world.files(session).node_count(), 1 + usize::from(left));
+    }
     world.restart();
     assert_eq!(world.files(session).node_count(), 1);
 }

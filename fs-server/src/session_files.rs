@@ -114,9 +114,9 @@ impl SessionFiles {
         if files.root != begun.root {
             return Err(NotRestored::OtherRoot);
         }
-        for (&node, found) in image.nodes.iter().filter(|(node, _)| **node != files.root) {
+        for (&node, (found, lookups)) in image.nodes.iter().filter(|(node, _)| **node != files.root) {
             tree.nodes.found(node, found.kind, &Place::Nameless, true);
-            files.known.restore(node);
+            files.known.restore(node, *lookups);
         }
         files.files.numbers_used(image.last_fh);
         if tree.locks.restore(begun.session, &image.locks()) { Ok(files) } else { Err(NotRestored::Locks) }
@@ -224,6 +224,9 @@ impl SessionFiles {
             let moves = self.tree.nodes.found(attr.node, attr.kind, place, is_new);
             if is_new || moves {
                 self.note_known(attr.node, attr.kind, place);
+            }
+            if !is_new && attr.node != self.root {
+                self.note_counted(attr.node);
             }
         };
         self.known.count(attr.node, found);

@@ -58,7 +58,7 @@ impl Store {
         for (session, path) in self.directory.sessions() {
             match SessionRecord::open(session, path.clone(), self.boot, &self.order) {
                 Ok(restored) => {
-                    let newest = restored.image.nodes.values().map(|found| found.order).max();
+                    let newest = restored.image.nodes.values().map(|(found, _)| found.order).max();
                     self.order.fetch_max(newest.unwrap_or(0), Ordering::Relaxed);
                     self.sessions.lock().insert(session, restored.record.clone());
                     all.push(restored);

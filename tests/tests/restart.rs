@@ -7,11 +7,13 @@ use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nearfs_tests::harness::{Companion, Mount, World, can_mount, holds_within, program, watchdog};
+use nearfs_tests::harness::{
+    Companion, Mount, World, can_mount, end_within, holds_within, program, watchdog,
+};
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 
@@ -19,6 +21,14 @@ use rustix::fs::FlockOperation;
 const TEST_TIME_MAX: Duration = Duration::from_secs(120);
 /// Longest time until a program goes on when the server is back.
 const BACK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Small files that are uploaded together, in so many directories.
+const FILES: usize = 1500;
+const DIRECTORIES: usize = 7;
+/// How a program ends that does not reach the server.
+const UNREACHABLE: i32 = 3;
+/// The server is killed again and again for so long at least.
+const STORM_TIME_MIN: Duration = Duration::from_secs(3);
 
 /// A server that can be killed and started again, always at the same address with the same state.
 struct Phoenix {
@@ -87,16 +97,21 @@ impl Phoenix {
 
     /// Runs `work` while the server is killed again and again.
     fn storm(&self, work: impl FnOnce() + Send) -> u32 {
+        self.storm_with(|kills| Duration::from_millis(60 + u64::from(kills) % 7 * 23), work)
+    }
+
+    /// The same where the server lives so long after so many kills.
+    fn storm_with(&self, life: impl Fn(u32) -> Duration + Sync, work: impl FnOnce() + Send) -> u32 {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             let killer = scope.spawn(|| {
                 let mut kills = 0;
                 while !over.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(60 + kills % 7 * 23));
+                    thread::sleep(life(kills));
                     self.restart();
                     kills += 1;
                 }
-                kills as u32
+                kills
             });
             let worked = scope.spawn(work).join();
             over.store(true, Ordering::Relaxed);
@@ -272,6 +287,42 @@ fn two_mounts_that_make_the_same_names_share_them_out() {
         });
     });
     assert_eq!(*made[0].lock() + *made[1].lock(), 400, "each name was made by one");
+}
+
+/// What Announce, Store and Publish do, for which a mount does not ask.
+#[test]
+fn a_tree_is_uploaded_whole_while_the_server_is_killed() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let tree = server.world.directory("tree");
+    let place = |number: usize| format!("{}/{number}", number % DIRECTORIES);
+    (0..DIRECTORIES).for_each(|number| fs::create_dir(tree.join(number.to_string())).unwrap());
+    (0..FILES).for_each(|number| fs::write(tree.join(place(number)), number.to_string()).unwrap());
+    let rounds = AtomicUsize::new(0);
+    // Longer and longer, since whole groups of files have to be synced in one life.
+    let life = |kills: u32| Duration::from_millis(150 + 30 * u64::from(kills));
+    let kills = server.storm_with(life, || {
+        let begun = Instant::now();
+        while rounds.load(Ordering::Relaxed) < 2 || begun.elapsed() < STORM_TIME_MIN {
+            let target = format!("nearfs://{}/{}", server.address, rounds.load(Ordering::Relaxed));
+            let mut put = Command::new(program());
+            let (status, _, err) = end_within(put.arg("put").arg(&tree).arg(target), TEST_TIME_MAX);
+            // Before there is a session nothing outlives the server.
+            if status.code() != Some(UNREACHABLE) {
+                assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&err));
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    assert!(kills >= 3, "{kills}");
+    for round in 0..rounds.into_inner() {
+        let uploaded = server.world.export().join(round.to_string());
+        for number in 0..FILES {
+            assert_eq!(fs::read_to_string(uploaded.join(place(number))).unwrap(), number.to_string());
+        }
+        let names = |number: usize| fs::read_dir(uploaded.join(number.to_string())).unwrap().count();
+        assert_eq!((0..DIRECTORIES).map(names).sum::<usize>(), FILES, "round {round}: nothing else is left");
+    }
 }
 
 #[test]

@@ -54,9 +54,12 @@ impl SessionFiles {
             return Err(Errno::EINVAL.into());
         }
         for &(node, lookups) in nodes.iter().filter(|(node, _)| *node != self.root) {
-            self.known.forget(node, lookups, || {
-                self.tree.nodes.forget(node);
-                self.note_forgotten(node);
+            self.known.forget(node, lookups, |left| match left {
+                0 => {
+                    self.tree.nodes.forget(node);
+                    self.note_forgotten(node);
+                }
+                _ => self.note_given_back(node, lookups),
             });
         }
         Ok(Reply::Done.into())

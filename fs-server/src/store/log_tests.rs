@@ -73,6 +73,8 @@ fn some() -> Vec<Record> {
         lock(LockKind::Write, 0, 99),
         lock(LockKind::Unlock, 50, 59),
         known(3, "c"),
+        Record::Counted { node: node(3), lookups: 3 },
+        Record::GivenBack { node: node(3), lookups: 2 },
         aside(1, Outcome::Done(Ok(Reply::Done))),
         aside(2, Outcome::Done(Ok(Reply::Done))),
         aside(2, Outcome::Begun),
@@ -106,9 +108,10 @@ fn a_log_leads_to_what_happened() {
     let (_directory, path, _) = log_of(&some());
     let (_, image) = Log::open(&path).unwrap();
     assert_eq!(image.nodes.len(), 1);
-    assert_eq!(image.nodes[&node(3)].place.as_ref().unwrap().1, Name::new(b"c").unwrap());
+    assert_eq!(image.nodes[&node(3)].0.place.as_ref().unwrap().1, Name::new(b"c").unwrap());
     assert_eq!(image.files.keys().collect::<Vec<_>>(), [&Fh(1)]);
     assert_eq!((image.last_fh, image.locks().len()), (Fh(2), 2));
+    assert_eq!(image.nodes[&node(3)].1, 2);
     assert_eq!(image.aside_slots().collect::<Vec<_>>(), [1]);
 }
 

@@ -36,6 +36,10 @@ pub(crate) enum Record {
     Numbered(Fh),
     /// How far a mutation is, where that is too long for its slot; begun means that the slot says it all.
     Aside { request: RequestId, outcome: Outcome },
+    /// A known node was looked up so often again.
+    Counted { node: Node, lookups: u64 },
+    /// So many lookups of a node were given back, and not all.
+    GivenBack { node: Node, lookups: u64 },
 }
 
 /// What a session is.
@@ -84,7 +88,8 @@ pub(crate) struct Opened {
 #[derive(Default)]
 pub(crate) struct Image {
     pub(crate) begun: Option<Begun>,
-    pub(crate) nodes: HashMap<Node, Found>,
+    /// With how many lookups, of which some may have been told of twice when the server was killed.
+    pub(crate) nodes: HashMap<Node, (Found, u64)>,
     /// Where nodes are that the session does not know but has moved.
     pub(crate) moved: HashMap<Node, Found>,
     pub(crate) files: BTreeMap<Fh, Opened>,
@@ -101,14 +106,23 @@ impl Image {
             (Record::Begun(begun), None) => self.begun = Some(begun),
             (Record::Begun(_), Some(_)) | (_, None) => return None,
             (Record::Known { node, found }, Some(_)) => {
-                self.nodes.insert(node, found);
+                let lookups = self.nodes.get(&node).map_or(1, |(_, lookups)| *lookups);
+                self.nodes.insert(node, (found, lookups));
             }
             (Record::Moved { node, found }, Some(_)) => match self.nodes.get_mut(&node) {
-                Some(present) => *present = found,
+                Some((present, _)) => *present = found,
                 None => drop(self.moved.insert(node, found)),
             },
             (Record::Forgotten(node), Some(_)) => {
                 self.nodes.remove(&node);
+            }
+            (Record::Counted { node, lookups }, Some(_)) => {
+                let (_, counted) = self.nodes.get_mut(&node)?;
+                *counted = counted.saturating_add(lookups);
+            }
+            (Record::GivenBack { node, lookups }, Some(_)) => {
+                let (_, counted) = self.nodes.get_mut(&node)?;
+                *counted = counted.saturating_sub(lookups).max(1);
             }
             (Record::Opened { fh, file }, Some(_)) => {
                 self.files.insert(fh, file);
@@ -160,7 +174,11 @@ impl Image {
     /// The fewest records that lead here.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
         let begun = self.begun.clone().map(Record::Begun);
-        let nodes = self.nodes.iter().map(|(&node, found)| Record::Known { node, found: found.clone() });
+        let nodes = self.nodes.iter().flat_map(|(&node, (found, lookups))| {
+            let again = lookups.saturating_sub(1);
+            let again = (again > 0).then_some(Record::Counted { node, lookups: again });
+            [Record::Known { node, found: found.clone() }].into_iter().chain(again)
+        });
         let moved = self.moved.iter().map(|(&node, found)| Record::Moved { node, found: found.clone() });
         let files = self.files.iter().map(|(&fh, file)| Record::Opened { fh, file: file.clone() });
         let locks = self.locks().into_iter().map(|(node, lock)| Record::Locked(node, lock));

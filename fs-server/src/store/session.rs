@@ -190,6 +190,16 @@ impl SessionRecord {
         self.append(&Record::Moved { node, found: Found { kind, place: Some(place), order } });
     }
 
+    /// A known node was looked up again.
+    pub(crate) fn counted(&self, node: Node) {
+        self.append(&Record::Counted { node, lookups: 1 });
+    }
+
+    /// Some of a node's lookups were given back.
+    pub(crate) fn given_back(&self, node: Node, lookups: u64) {
+        self.append(&Record::GivenBack { node, lookups });
+    }
+
     /// All lookups of a node were given back.
     pub(crate) fn forgotten(&self, node: Node) {
         self.append(&Record::Forgotten(node));
