@@ -80,7 +80,7 @@ impl SessionFiles {
     }
 
     fn try_call(self: &Arc<Self>, id: RequestId, call: &Call, payload: &Payload, pace: Pace) -> Outcome {
-        if self.tree.is_read_only() && changes(&call.request) {
+        if self.tree.is_read_only() && needs_writing(&call.request) {
             return Err(Errno::EROFS.into());
         }
         if pace == Pace::Quick && always_sleeps(&call.request) {
@@ -212,53 +212,14 @@ impl Drop for LockWait {
     }
 }
 
-/// Whether a request changes anything on disk: the one place at which a read-only export refuses.
-fn changes(request: &Request) -> bool {
-    match request {
-        Request::Open { flags, .. } => {
-            (flags & libc::O_ACCMODE as u32) != libc::O_RDONLY as u32 || flags & libc::O_TRUNC as u32 != 0
-        }
-        Request::SetAttr { .. }
-        | Request::Symlink { .. }
-        | Request::Link { .. }
-        | Request::MakeNode { .. }
-        | Request::MakeDir { .. }
-        | Request::Unlink { .. }
-        | Request::RemoveDir { .. }
-        | Request::Rename { .. }
-        | Request::Create { .. }
-        | Request::CreateUnnamed { .. }
-        | Request::Write { .. }
-        | Request::SetXattr { .. }
-        | Request::RemoveXattr { .. }
-        | Request::Allocate { .. }
-        | Request::CopyRange { .. }
-        | Request::Store { .. }
-        | Request::Publish { .. } => true,
-        Request::Access { mask, .. } => mask & libc::W_OK as u8 != 0,
-        Request::Lookup { .. }
-        | Request::Forget { .. }
-        | Request::GetAttr { .. }
-        | Request::ReadLink { .. }
-        | Request::Read { .. }
-        | Request::Flush { .. }
-        | Request::Fsync { .. }
-        | Request::Release { .. }
-        | Request::ReadDir { .. }
-        | Request::FsyncDir { .. }
-        | Request::StatFs { .. }
-        | Request::GetXattr { .. }
-        | Request::ListXattr { .. }
-        | Request::Seek { .. }
-        | Request::GetLock { .. }
-        | Request::SetLock { .. }
-        | Request::HashRange { .. }
-        | Request::Fetch { .. }
-        | Request::ListSessions { .. }
-        | Request::Kick { .. }
-        | Request::Announce { .. }
-        | Request::CountFile { .. }
-        | Request::EndTransfer { .. } => false,
+/// Whether a request is one that a read-only export refuses.
+fn needs_writing(request: &Request) -> bool {
+    if let Request::Open { flags, .. } = request {
+        (flags & libc::O_ACCMODE as u32) != libc::O_RDONLY as u32 || flags & libc::O_TRUNC as u32 != 0
+    } else if let Request::Access { mask, .. } = request {
+        mask & libc::W_OK as u8 != 0
+    } else {
+        request.changes()
     }
 }
 

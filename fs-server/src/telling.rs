@@ -34,14 +34,9 @@ impl Telling {
             return Telling { operation, places: None, is_verb: false };
         }
         let shown = |(parent, name): (Node, &Name)| session.files.shown_path(parent, name);
-        let to = if let Request::Rename { new_parent, new_name, .. } = request {
-            Some((*new_parent, new_name))
-        } else {
-            None
-        };
-        let (place, is_verb) = subject(request);
-        let places = Places { path: place.map(shown), to: to.map(shown) };
-        let is_verb = is_verb && !session.files.transfers.is_any();
+        let mut names = request.names().into_iter().map(shown);
+        let places = Places { path: names.next(), to: names.next() };
+        let is_verb = is_verb(request) && !session.files.transfers.is_any();
         Telling { operation, places: Some(places), is_verb }
     }
 
@@ -84,50 +79,18 @@ fn is_trouble(errno: Errno) -> bool {
     )
 }
 
-/// The name that a request is about, if it is one, and whether it is what a shell's verb comes to.
-fn subject(request: &Request) -> (Option<(Node, &Name)>, bool) {
-    match request {
-        Request::Symlink { parent, name, .. }
-        | Request::Link { new_parent: parent, new_name: name, .. }
-        | Request::MakeNode { parent, name, .. }
-        | Request::MakeDir { parent, name, .. }
-        | Request::Unlink { parent, name }
-        | Request::RemoveDir { parent, name }
-        | Request::Rename { parent, name, .. }
-        | Request::Store { parent, name, .. } => (Some((*parent, name)), true),
-        Request::Lookup { parent, name, .. }
-        | Request::Create { parent, name, .. }
-        | Request::Fetch { parent, name, .. }
-        | Request::Announce { parent, name, .. } => (Some((*parent, name)), false),
-        Request::Kick { .. } => (None, true),
-        Request::Forget { .. }
-        | Request::GetAttr { .. }
-        | Request::SetAttr { .. }
-        | Request::Access { .. }
-        | Request::ReadLink { .. }
-        | Request::Open { .. }
-        | Request::CreateUnnamed { .. }
-        | Request::Read { .. }
-        | Request::Write { .. }
-        | Request::Flush { .. }
-        | Request::Fsync { .. }
-        | Request::Release { .. }
-        | Request::ReadDir { .. }
-        | Request::FsyncDir { .. }
-        | Request::StatFs { .. }
-        | Request::GetXattr { .. }
-        | Request::SetXattr { .. }
-        | Request::ListXattr { .. }
-        | Request::RemoveXattr { .. }
-        | Request::Allocate { .. }
-        | Request::Seek { .. }
-        | Request::CopyRange { .. }
-        | Request::GetLock { .. }
-        | Request::SetLock { .. }
-        | Request::HashRange { .. }
-        | Request::Publish { .. }
-        | Request::ListSessions { .. }
-        | Request::CountFile { .. }
-        | Request::EndTransfer { .. } => (None, false),
-    }
+/// Whether a request is what a shell's verb comes to.
+fn is_verb(request: &Request) -> bool {
+    let of_names = matches!(
+        request,
+        Request::Symlink { .. }
+            | Request::Link { .. }
+            | Request::MakeNode { .. }
+            | Request::MakeDir { .. }
+            | Request::Unlink { .. }
+            | Request::RemoveDir { .. }
+            | Request::Rename { .. }
+            | Request::Store { .. }
+    );
+    of_names || matches!(request, Request::Kick { .. })
 }

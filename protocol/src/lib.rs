@@ -30,6 +30,7 @@ pub mod id;
 pub mod limits;
 pub mod message;
 pub mod name;
+mod request;
 pub mod roster;
 pub mod session;
 pub mod version;

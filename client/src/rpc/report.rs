@@ -99,101 +99,12 @@ fn request(call: &Waiting) -> Option<Request> {
 }
 
 fn subject(call: &Waiting, request: Option<&Request>) -> Subject {
-    (call.ino, request.and_then(name).cloned())
-}
-
-/// The name in a directory that a request is about, the one from before if it changes that.
-fn name(request: &Request) -> Option<&Name> {
-    match request {
-        Request::Lookup { name, .. }
-        | Request::Symlink { name, .. }
-        | Request::Link { new_name: name, .. }
-        | Request::MakeNode { name, .. }
-        | Request::MakeDir { name, .. }
-        | Request::Unlink { name, .. }
-        | Request::RemoveDir { name, .. }
-        | Request::Rename { name, .. }
-        | Request::Create { name, .. }
-        | Request::Fetch { name, .. }
-        | Request::Store { name, .. }
-        | Request::Announce { name, .. } => Some(name),
-        Request::Forget { .. }
-        | Request::GetAttr { .. }
-        | Request::SetAttr { .. }
-        | Request::Access { .. }
-        | Request::ReadLink { .. }
-        | Request::Open { .. }
-        | Request::CreateUnnamed { .. }
-        | Request::Read { .. }
-        | Request::Write { .. }
-        | Request::Flush { .. }
-        | Request::Fsync { .. }
-        | Request::Release { .. }
-        | Request::ReadDir { .. }
-        | Request::FsyncDir { .. }
-        | Request::StatFs { .. }
-        | Request::GetXattr { .. }
-        | Request::SetXattr { .. }
-        | Request::ListXattr { .. }
-        | Request::RemoveXattr { .. }
-        | Request::Allocate { .. }
-        | Request::Seek { .. }
-        | Request::CopyRange { .. }
-        | Request::GetLock { .. }
-        | Request::SetLock { .. }
-        | Request::HashRange { .. }
-        | Request::Publish { .. }
-        | Request::ListSessions { .. }
-        | Request::Kick { .. }
-        | Request::CountFile { .. }
-        | Request::EndTransfer { .. } => None,
-    }
+    let names = request.map(Request::names).unwrap_or_default();
+    (call.ino, names.first().map(|(_, name)| (*name).clone()))
 }
 
 /// Whether something of a file or directory is lost, or not safe, if a request is not carried out.
 fn changes_files(request: &Request) -> bool {
-    match request {
-        Request::Write { .. }
-        | Request::Fsync { .. }
-        | Request::FsyncDir { .. }
-        | Request::SetAttr { .. }
-        | Request::Symlink { .. }
-        | Request::Link { .. }
-        | Request::MakeNode { .. }
-        | Request::MakeDir { .. }
-        | Request::Unlink { .. }
-        | Request::RemoveDir { .. }
-        | Request::Rename { .. }
-        | Request::Create { .. }
-        | Request::CreateUnnamed { .. }
-        | Request::SetXattr { .. }
-        | Request::RemoveXattr { .. }
-        | Request::Allocate { .. }
-        | Request::CopyRange { .. }
-        | Request::Store { .. }
-        | Request::Publish { .. } => true,
-        Request::Lookup { .. }
-        | Request::Forget { .. }
-        | Request::GetAttr { .. }
-        | Request::Access { .. }
-        | Request::ReadLink { .. }
-        | Request::Open { .. }
-        | Request::Read { .. }
-        | Request::Flush { .. }
-        | Request::Release { .. }
-        | Request::ReadDir { .. }
-        | Request::StatFs { .. }
-        | Request::GetXattr { .. }
-        | Request::ListXattr { .. }
-        | Request::Seek { .. }
-        | Request::GetLock { .. }
-        | Request::SetLock { .. }
-        | Request::HashRange { .. }
-        | Request::Fetch { .. }
-        | Request::ListSessions { .. }
-        | Request::Kick { .. }
-        | Request::Announce { .. }
-        | Request::CountFile { .. }
-        | Request::EndTransfer { .. } => false,
-    }
+    let makes_safe = matches!(request, Request::Fsync { .. } | Request::FsyncDir { .. });
+    makes_safe || request.changes()
 }

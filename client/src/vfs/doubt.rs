@@ -2,7 +2,6 @@
 
 use nearfs_protocol::id::{Change, Node};
 use nearfs_protocol::message::Request;
-use nearfs_protocol::name::Name;
 
 use crate::rpc::abandon::{Doubt, DoubtStage};
 use crate::vfs::Vfs;
@@ -13,7 +12,8 @@ impl Vfs {
     /// be from before the change. The kernel hears of it only then. Its caches wait for locks that other callers
     /// hold until the server answers.
     pub(crate) fn doubt(&self, doubt: &Doubt, stage: DoubtStage) {
-        for (parent, name) in places(&doubt.request) {
+        let names = if doubt.request.changes() { doubt.request.names() } else { Vec::new() };
+        for (parent, name) in names {
             self.cache.unlinked(parent, name);
             self.distrust_now(parent, stage);
             if stage == DoubtStage::Settled {
@@ -37,58 +37,6 @@ impl Vfs {
         if stage == DoubtStage::Settled {
             self.notify(Invalidation::Node { ino: self.nodes.ino(node.id) });
         }
-    }
-}
-
-/// The names that a request may have changed.
-fn places(request: &Request) -> Vec<(Node, &Name)> {
-    match request {
-        Request::Symlink { parent, name, .. }
-        | Request::MakeNode { parent, name, .. }
-        | Request::MakeDir { parent, name, .. }
-        | Request::Unlink { parent, name }
-        | Request::RemoveDir { parent, name }
-        | Request::Create { parent, name, .. }
-        | Request::Store { parent, name, .. } => vec![(*parent, name)],
-        Request::Publish { items } => {
-            items.iter().flat_map(|item| [(item.parent, &item.staged), (item.parent, &item.name)]).collect()
-        }
-        Request::Link { new_parent, new_name, .. } => vec![(*new_parent, new_name)],
-        Request::Rename { parent, name, new_parent, new_name, .. } => {
-            vec![(*parent, name), (*new_parent, new_name)]
-        }
-        Request::Lookup { .. }
-        | Request::Forget { .. }
-        | Request::GetAttr { .. }
-        | Request::SetAttr { .. }
-        | Request::Access { .. }
-        | Request::ReadLink { .. }
-        | Request::Open { .. }
-        | Request::CreateUnnamed { .. }
-        | Request::Read { .. }
-        | Request::Write { .. }
-        | Request::Flush { .. }
-        | Request::Fsync { .. }
-        | Request::Release { .. }
-        | Request::ReadDir { .. }
-        | Request::FsyncDir { .. }
-        | Request::StatFs { .. }
-        | Request::GetXattr { .. }
-        | Request::SetXattr { .. }
-        | Request::ListXattr { .. }
-        | Request::RemoveXattr { .. }
-        | Request::Allocate { .. }
-        | Request::Seek { .. }
-        | Request::CopyRange { .. }
-        | Request::GetLock { .. }
-        | Request::SetLock { .. }
-        | Request::HashRange { .. }
-        | Request::Fetch { .. }
-        | Request::ListSessions { .. }
-        | Request::Kick { .. }
-        | Request::Announce { .. }
-        | Request::CountFile { .. }
-        | Request::EndTransfer { .. } => Vec::new(),
     }
 }
 
