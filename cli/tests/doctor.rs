@@ -76,24 +76,26 @@ fn it_names_who_waits_for_a_frozen_server_and_who_waits_behind_him() {
     fs::create_dir_all(world.export().join("dir/sub")).unwrap();
     let mount = world.mount("mnt", &["-o", "timeout=20"]);
     let mut log = fs::File::create(mount.place.join("dir/log")).unwrap();
+    log.write_all(b"kept").unwrap();
     let mut first = Companion(poised(&mount.place.join("dir/sub"), "mkdir one"));
     let mut second = Companion(poised(&mount.place.join("dir/sub"), "mkdir two"));
     // The shells have to be where they wait before nobody can get there any more.
     std::thread::sleep(Duration::from_millis(500));
     world.server.signal("STOP");
     std::thread::sleep(Duration::from_millis(100));
-    let writer = std::thread::spawn(move || log.write_all(b"kept"));
+    // A write would ask for attributes first, if what is known of them is older than a second.
+    let writer = std::thread::spawn(move || log.sync_all());
     let_go(&mut first.0);
     std::thread::sleep(Duration::from_millis(300));
     let_go(&mut second.0);
 
     let stuck = waiting(&mount, "waiting", 2);
     let of = |op: &str| stuck.iter().find(|one| one["op"] == op).unwrap_or_else(|| panic!("{op}: {stuck:?}"));
-    let written = of("write");
-    assert_eq!(written["path"], "dir/log");
-    assert_eq!(written["program"]["pid"], std::process::id());
-    assert!(written["ends_in_ms"].is_null(), "{written}");
-    assert!(written["outlook"].as_str().unwrap().contains("Ctrl-C ends the program"), "{written}");
+    let synced = of("fsync");
+    assert_eq!(synced["path"], "dir/log");
+    assert_eq!(synced["program"]["pid"], std::process::id());
+    assert!(synced["ends_in_ms"].is_null(), "{synced}");
+    assert!(synced["outlook"].as_str().unwrap().contains("Ctrl-C ends the program"), "{synced}");
     let made = stuck.iter().find(|one| one["program"]["pid"] == first.0.id()).expect("the first mkdir waits");
     assert_eq!(
         (made["path"].as_str(), made["program"]["name"].as_str()),
@@ -116,7 +118,7 @@ fn it_names_who_waits_for_a_frozen_server_and_who_waits_behind_him() {
     }
     send_signal(first.0.id(), "INT");
     for program in [&mut first, &mut second] {
-        wait_for(Duration::from_secs(2), || program.0.try_wait().unwrap()).expect("it ends");
+        wait_for(support::PROMPT, || program.0.try_wait().unwrap()).expect("it ends");
     }
     world.server.signal("CONT");
     assert!(writer.join().unwrap().is_ok());

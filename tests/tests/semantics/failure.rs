@@ -16,7 +16,9 @@ const SLACK: Duration = Duration::from_secs(4);
 
 #[test]
 fn a_silent_server_ends_reads_and_metadata_in_time() {
-    let Some((world, mount, _watchdog)) = mounted_with("timeout=2,attr_timeout=0,entry_timeout=0") else {
+    let Some((world, mount, _watchdog)) =
+        mounted_with("timeout=2,attr_timeout=0,entry_timeout=0,negative_timeout=0")
+    else {
         return;
     };
     fs::write(mount.join("f"), vec![1; 300_000]).unwrap();
