@@ -97,7 +97,7 @@ fn every_request_is_answered_to_each_role_as_it_may() {
     let strangers = outcomes(&Served::start_for_strangers());
     let owners = outcomes(&Served::start());
     let kinds: std::collections::HashSet<_> = owners.iter().map(|(request, _)| request.name()).collect();
-    let names = include_str!("../../../protocol/src/message.rs").matches("{ .. } => \"").count();
+    let names = include_str!("../../../protocol/src/request.rs").matches("{ .. } => \"").count();
     assert_eq!(kinds.len(), names, "a request is new: add it to the table");
     for ((request, owner), (_, stranger)) in owners.iter().zip(&strangers) {
         match request {
