@@ -18,7 +18,8 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
         "protocol",
         &[
             &["session"],
-            &["greeting", "message"],
+            &["greeting", "request"],
+            &["message"],
             &["attr", "codec", "hash", "roster"],
             &["errno", "id", "name", "version"],
             &["limits"],
