@@ -87,7 +87,7 @@ impl SessionFiles {
             return Err(Stop::MaySleep);
         }
         identity::act_as(self.tree.identity(), &call.caller)?;
-        self.intend(id, call);
+        self.intend(id, call)?;
         let outcome = self.carry_out(id, call, payload, pace);
         match outcome {
             Ok(response) => {

@@ -149,7 +149,8 @@ fn establish(
         limits: granted(shared),
     };
     let connection = session.attach(&hello.session, wire, &welcome).map_err(|refusal| match refusal {
-        // It may have been ended while it was greeted.
+        // It may have been left to the next server, or ended, while it was greeted.
+        Refusal::NoSession if shared.is_stopping() => Refusal::Stopping,
         Refusal::NoSession => shared.sessions.why_gone(session.id),
         refusal => refusal,
     })?;

@@ -183,12 +183,12 @@ impl World {
         let id = self.next_id();
         self.files(session).note_begun(id, 77);
         let call = Call { caller: Caller::default(), request: request.clone() };
-        self.files(session).intend(id, &call);
+        self.files(session).intend(id, &call).unwrap();
         if let (Request::Write { fh, at: WriteAt::End, .. }, Some(length)) =
             (request, self.length_of(request))
         {
             let size = fs::metadata(self.path("f")).unwrap().size();
-            self.files(session).intend_append(id, *fh, size, length);
+            self.files(session).intend_append(id, *fh, size, length).unwrap();
         }
         if let Some(effect) = effect {
             effect(self);
@@ -628,7 +628,7 @@ fn of_two_who_wanted_to_make_it_one_did() {
     for session in [one, two] {
         let id = RequestId::new(0, 1000);
         world.files(session).note_begun(id, 77);
-        world.files(session).intend(id, &call);
+        world.files(session).intend(id, &call).unwrap();
     }
     fs::create_dir(world.path("n")).unwrap();
     world.restart();
@@ -644,4 +644,35 @@ fn session_numbers_are_their_stores() {
     world.files(one).end();
     world.restart();
     assert!(world.begin() > one);
+}
+
+/// A call that slept too long for an orderly stop goes on until the process is gone.
+#[test]
+fn what_comes_after_a_session_was_left_has_no_effect() {
+    let mut world = World::new();
+    fs::write(world.path("f"), "1").unwrap();
+    let session = world.begin();
+    let parent = world.files(session).root;
+    let fh = world.open(session, "f", libc::O_WRONLY);
+    let late = [
+        (Request::MakeDir { parent, name: name("d"), mode: 0o700, umask: 0 }, &b""[..]),
+        (Request::Write { fh, at: WriteAt::End, sync: WriteSync::None }, b"2"),
+    ];
+    let ids = late.clone().map(|(request, payload)| {
+        let id = world.next_id();
+        world.files(session).note_begun(id, 77);
+        (id, request, payload)
+    });
+    world.files(session).leave();
+    for (id, request, payload) in ids.clone() {
+        assert_eq!(world.ask_as(session, id, request, payload), Err(Errno::ECANCELED));
+    }
+    assert!(!world.path("d").exists());
+    assert_eq!(fs::read(world.path("f")).unwrap(), b"1");
+    world.restart();
+    for (id, request, payload) in ids {
+        assert!(!world.life.as_ref().unwrap().remembered[&session].iter().any(|known| known.id == id));
+        assert!(world.ask_as(session, id, request, payload).is_ok());
+    }
+    assert_eq!(fs::read(world.path("f")).unwrap(), b"12");
 }

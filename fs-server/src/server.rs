@@ -128,8 +128,7 @@ impl Server {
     /// as time allows, and frees everything, but for what the next server is to go on with.
     pub async fn stop(&self) {
         self.shared.begin_to_stop();
-        let sessions = self.shared.sessions.all();
-        for session in &sessions {
+        for session in self.shared.sessions.all() {
             session.push(&Push::Stopping);
             session.wake();
         }
@@ -141,7 +140,11 @@ impl Server {
         if self.shared.store.is_some() {
             self.shared.tree.export.unnamed.stay();
         }
-        // All of them first: the locks of one that ends would go to those who wait for them in another.
+        // With those that had just begun when the stop did.
+        let sessions = self.shared.sessions.all();
+        // All of them first, each time: nobody is told what the next server cannot know, and the locks of one that ends
+        // would go to those who wait for them in another.
+        sessions.iter().for_each(|session| session.fall_silent());
         sessions.iter().for_each(|session| session.files.leave());
         sessions.iter().for_each(|session| session.end());
     }

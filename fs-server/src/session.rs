@@ -242,14 +242,17 @@ impl Session {
 
     /// Frees everything it has and closes its connections.
     pub(crate) fn end(&self) {
-        {
-            let mut state = self.state.lock();
-            state.machine.end();
-            for (_, wire) in state.wires.drain(..) {
-                wire.close(Closed::SessionOver);
-            }
-        }
+        self.fall_silent();
         self.files.end();
+    }
+
+    /// Closes its connections, and answers nothing any more.
+    pub(crate) fn fall_silent(&self) {
+        let mut state = self.state.lock();
+        state.machine.end();
+        for (_, wire) in state.wires.drain(..) {
+            wire.close(Closed::SessionOver);
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl SessionFiles {
                 (offset, file.written(sync, export.write(&*file, bytes, offset, sync))?)
             }
             WriteAt::End => {
-                self.intend_append(id, fh, end, bytes.len() as u64);
+                self.intend_append(id, fh, end, bytes.len() as u64)?;
                 file.written(sync, export.append(&*file, bytes, sync))?
             }
         };

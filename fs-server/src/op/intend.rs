@@ -16,18 +16,18 @@ use crate::store::{Intent, Publishing};
 impl SessionFiles {
     /// Notes what it takes to see after the server was killed whether this call was carried out. At most one quick look
     /// at each name that is removed or replaced. Nothing for requests that may as well run again.
-    pub(crate) fn intend(&self, id: RequestId, call: &Call) {
-        let Some(Keeper { record, .. }) = &self.keeper else { return };
-        if let Some(intent) = self.intent(call) {
-            record.intend(id, &intent);
-        }
+    ///
+    /// Errors: `ECANCELED` if the session was left to the server's next life, to which nothing more can be said: then the
+    /// call must have no effect, and is carried out there.
+    pub(crate) fn intend(&self, id: RequestId, call: &Call) -> Result<(), Errno> {
+        let Some(Keeper { record, .. }) = &self.keeper else { return Ok(()) };
+        self.intent(call).map_or(Ok(()), |intent| record.intend(id, &intent))
     }
 
     /// The same for an append, while nobody else changes the file.
-    pub(crate) fn intend_append(&self, id: RequestId, fh: Fh, size: u64, length: u64) {
-        if let Some(Keeper { record, .. }) = &self.keeper {
-            record.intend(id, &Intent::Append { fh, size, length });
-        }
+    pub(crate) fn intend_append(&self, id: RequestId, fh: Fh, size: u64, length: u64) -> Result<(), Errno> {
+        let Some(Keeper { record, .. }) = &self.keeper else { return Ok(()) };
+        record.intend(id, &Intent::Append { fh, size, length })
     }
 
     fn intent(&self, Call { caller, request }: &Call) -> Option<Intent> {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nearfs_protocol::attr::{FileKind, Lock};
+use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{BootId, Fh, Node, NodeId, RequestId, SessionId};
 use nearfs_protocol::message::Answer;
 use nearfs_protocol::name::Name;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::intent::Intent;
 use super::log::{Log, LogError};
@@ -36,6 +37,8 @@ pub(crate) struct SessionRecord {
     is_over: AtomicBool,
     /// Whether it stays when the session ends with the process.
     is_left: AtomicBool,
+    /// Held for writing when that begins, so that no intent is half noted.
+    leaving: RwLock<()>,
     is_compacting: AtomicBool,
 }
 
@@ -118,6 +121,7 @@ impl SessionRecord {
             table: Mutex::new(table),
             is_over: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
+            leaving: RwLock::default(),
             is_compacting: AtomicBool::new(false),
         }
     }
@@ -135,15 +139,22 @@ impl SessionRecord {
     }
 
     /// What tells later whether a mutation was carried out.
-    pub(crate) fn intend(&self, id: RequestId, intent: &Intent) {
+    ///
+    /// Errors: `ECANCELED` if the session was left: nothing that is not noted may have an effect.
+    pub(crate) fn intend(&self, id: RequestId, intent: &Intent) -> Result<(), Errno> {
+        let _noting = self.leaving.read();
+        if self.is_left.load(Ordering::Acquire) {
+            return Err(Errno::ECANCELED);
+        }
         if self.is_over() {
-            return;
+            return Ok(());
         }
         let noted = self.table.lock().intend(id, intent);
         match noted {
             Noted::Here | Noted::Nowhere => {}
             Noted::Aside => self.set_aside(id, Outcome::Intended(intent.clone())),
         }
+        Ok(())
     }
 
     /// Whether a mutation has begun and is not done, so that its answer is worth keeping.
@@ -222,6 +233,7 @@ impl SessionRecord {
 
     /// What is kept stays as it is when the session ends with the process.
     pub(crate) fn leave(&self) {
+        let _leaving = self.leaving.write();
         self.is_left.store(true, Ordering::Release);
         self.is_over.store(true, Ordering::Release);
     }
