@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod harness;
+pub mod injection;
 pub mod model;
 pub mod mutations;
 pub mod passthrough;

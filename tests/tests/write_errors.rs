@@ -8,10 +8,11 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use nearfs_tests::harness::{Mount, PROMPT, World, can_mount, holds_within, run_within, watchdog};
+use nearfs_tests::injection::Injection;
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(150);
 
@@ -47,58 +48,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// strace on the server, which makes calls fail.
-struct Injection {
-    strace: Child,
-    log: PathBuf,
-}
-
-impl Injection {
-    /// `rules`: as strace's `inject=` has them.
-    fn start(world: &World, rules: &[&str]) -> Option<Injection> {
-        let log = world.directory("injection").join("log");
-        let mut command = Command::new("strace");
-        command
-            .args(["-f", "-q", "-o"])
-            .arg(&log)
-            .arg("-p")
-            .arg(world.server().companion().pid().to_string());
-        for rule in rules {
-            command.arg("-e").arg(format!("inject={rule}"));
-        }
-        let calls: Vec<_> = rules.iter().map(|rule| rule.split(':').next().unwrap()).collect();
-        command.arg("-e").arg(format!("trace={}", calls.join(",")));
-        let Ok(mut strace) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
-            eprintln!("SKIPPED: there is no strace");
-            return None;
-        };
-        let pid = world.server().companion().pid();
-        let is_traced = || {
-            let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-            tasks
-                .map(|task| fs::read_to_string(task.path().join("status")).unwrap_or_default())
-                .all(|status| !status.contains("TracerPid:\t0"))
-        };
-        if !holds_within(PROMPT, is_traced) {
-            let _ = strace.kill();
-            eprintln!("SKIPPED: strace may not trace here");
-            return None;
-        }
-        Some(Injection { strace, log })
-    }
-
-    /// How many calls have failed by it.
-    fn count(&self) -> usize {
-        fs::read_to_string(&self.log).unwrap_or_default().matches("(INJECTED)").count()
-    }
-}
-
-impl Drop for Injection {
-    fn drop(&mut self) {
-        // Politely, so that it lets go of the server.
-        let _ = Command::new("kill").arg(self.strace.id().to_string()).status();
-        let _ = self.strace.wait();
-    }
+/// Makes calls of the server fail.
+fn inject(world: &World, rules: &[&str]) -> Option<Injection> {
+    Injection::start(world.server().companion().pid(), &world.directory("injection"), rules)
 }
 
 fn mounted() -> (World, Mount) {
@@ -195,8 +147,7 @@ fn a_sync_that_failed_once_does_not_succeed_later() {
     let (world, mount) = mounted();
     let mut file = File::create(mount.join("f")).unwrap();
     file.write_all(b"written").unwrap();
-    let Some(injection) = Injection::start(&world, &["fsync:error=EIO:when=1", "fdatasync:error=EIO:when=1"])
-    else {
+    let Some(injection) = inject(&world, &["fsync:error=EIO:when=1", "fdatasync:error=EIO:when=1"]) else {
         return;
     };
     assert_eq!(errno(file.sync_all()), libc::EIO);
@@ -219,7 +170,7 @@ fn a_quota_and_a_broken_disk_are_told_by_the_write_itself() {
     let (world, mount) = mounted();
     let file = File::create(mount.join("f")).unwrap();
     let rules = ["pwritev2:error=EDQUOT:when=1", "pwrite64:error=EDQUOT:when=1"];
-    let Some(injection) = Injection::start(&world, &rules) else { return };
+    let Some(injection) = inject(&world, &rules) else { return };
     assert_eq!(errno(file.write_all_at(b"too much", 0)), libc::EDQUOT);
     assert_eq!(injection.count(), 1);
     file.write_all_at(b"fits", 0).unwrap();
@@ -236,7 +187,7 @@ fn no_injected_error_is_lost() {
     mounting!();
     let (world, mount) = mounted();
     let rules = ["pwritev2:error=EIO:when=3+5", "fsync:error=EIO:when=2+3"];
-    let Some(injection) = Injection::start(&world, &rules) else { return };
+    let Some(injection) = inject(&world, &rules) else { return };
     let (mut told, mut again, mut safe) = (0, 0, 0);
     for number in 0..FILES {
         let path = format!("f{number}");
