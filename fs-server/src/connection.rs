@@ -244,10 +244,12 @@ impl Peer<'_> {
     fn run(&self, id: RequestId, call: Call, payload: Payload, asked_bytes: usize) -> usize {
         let telling = Telling::new(self.session, &call.request);
         let of_server = roster::answer(&self.shared.sessions, self.session, self.is_owner, &call.request);
+        let busy = self.shared.pulse.begin();
         let served = match of_server {
             Some(response) => Served::Answered(response),
             None => self.session.files.serve(id, call, payload),
         };
+        drop(busy);
         match served {
             Served::Answered(response) => {
                 telling.tell(self.session, &response);

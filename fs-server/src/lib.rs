@@ -27,6 +27,7 @@ pub mod options;
 mod outbox;
 mod peer_uid;
 mod progress;
+mod pulse;
 mod restore;
 mod roster;
 pub mod server;

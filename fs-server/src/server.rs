@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nearfs_protocol::id::SessionId;
@@ -9,12 +10,14 @@ use nearfs_protocol::message::Push;
 use nearfs_protocol::roster::SessionReport;
 use nearfs_transport::listen::Listener;
 use nearfs_transport::stream::Stream;
+use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::connection::Ended;
 use crate::greeting::greet;
 use crate::journal::Event;
 use crate::lobby::Place;
+use crate::pulse;
 use crate::restore;
 use crate::roster;
 use crate::state::Shared;
@@ -95,6 +98,15 @@ impl Server {
         self.shared.journal.tell(|| {
             event("disconnect").quoted("reason", ended.to_string().as_bytes()).number("active", active())
         });
+    }
+
+    /// Keeps calls that sleep from holding up all others, from a thread of its own, until the server is gone.
+    ///
+    /// Errors: the system starts no thread.
+    pub fn keep_pulse(&self, runtime: &Handle) -> io::Result<()> {
+        let (pulse, runtime) = (Arc::downgrade(&self.shared.pulse), runtime.clone());
+        let thread = thread::Builder::new().name("nearfs-pulse".to_owned());
+        thread.spawn(move || pulse::keep(&pulse, &runtime)).map(drop)
     }
 
     /// Ends leases and sessions when their time has come, until the server stops.

@@ -100,6 +100,7 @@ fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         timings: Timings::default(),
         journal: journal.clone(),
     })?;
+    server.keep_pulse(runtime.handle()).context("cannot start threads")?;
     if let Some(screen) = &screen {
         runtime.spawn(screen.clone().show(server.clone()));
     }

@@ -12,6 +12,7 @@ use crate::admission::Admission;
 use crate::config::{Config, Timings};
 use crate::journal::Journal;
 use crate::lobby::Lobby;
+use crate::pulse::Pulse;
 use crate::sessions::{Sessions, random};
 use crate::store::Store;
 use crate::tree::Tree;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) pool: Pool,
     pub(crate) budget: Budget,
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) epoch: BootEpoch,
     pub(crate) boot: BootId,
     pub(crate) connections: Arc<Semaphore>,
@@ -58,6 +60,7 @@ impl Shared {
             sessions: Sessions::new(sessions_max),
             pool: Pool::new(POOL_BYTES_MAX),
             budget: Budget::default(),
+            pulse: Arc::default(),
             epoch: BootEpoch(u64::from_le_bytes(random()?)),
             boot,
             connections: Arc::new(Semaphore::new(connections_max)),

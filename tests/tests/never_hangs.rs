@@ -27,6 +27,7 @@ use nearfs_tests::harness::{
     Companion, Mount, PROMPT, World, can_mount, end_within, holds_within, is_mounted, program, run_within,
     watchdog,
 };
+use nearfs_tests::injection::Injection;
 use nearfs_tests::proxy::{FaultProxy, Way};
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(150);
@@ -34,6 +35,8 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(150);
 const UMOUNT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest time in which somebody who is to end ends.
 const END_TIME_MAX: Duration = Duration::from_secs(2);
+/// For so long the server's disk holds a call up.
+const HELD_UP: Duration = Duration::from_secs(6);
 /// What a busy machine and a kernel that asks twice add.
 const SLACK: Duration = Duration::from_secs(4);
 
@@ -71,6 +74,28 @@ fn commands_end_in_time_and_work_again_at_once() {
     assert!(begun.elapsed() > Duration::from_secs(2), "nobody had to wait");
     world.server().companion().signal(libc::SIGCONT);
     run_within(Command::new("cat").arg(mount.join("new")), END_TIME_MAX);
+}
+
+#[test]
+fn a_call_that_the_servers_disk_holds_up_holds_up_nobody_else() {
+    mounting!();
+    let world = World::new();
+    let (mount, beside) = (world.mount("mount", ""), world.mount("beside", ""));
+    let rule = format!("mkdirat:delay_enter={}", HELD_UP.as_micros());
+    let injection = Injection::start(world.server().companion().pid(), &world.directory("log"), &[&rule]);
+    let Some(_injection) = injection else { return };
+    thread::scope(|scope| {
+        let making = scope.spawn(|| fs::create_dir(mount.join("d")));
+        let mut rounds = 0;
+        while !making.is_finished() {
+            let begun = Instant::now();
+            fs::write(beside.join("f"), format!("{rounds}")).unwrap();
+            assert!(begun.elapsed() < HELD_UP / 2, "after {rounds} rounds: {:?}", begun.elapsed());
+            rounds += 1;
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(making.join().unwrap().is_ok() && rounds > 3, "{rounds} rounds");
+    });
 }
 
 #[test]

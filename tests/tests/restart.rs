@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nearfs_tests::harness::{
     Companion, Mount, World, can_mount, end_within, holds_within, program, watchdog,
 };
+use nearfs_tests::injection::Injection;
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 
@@ -22,6 +23,8 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(120);
 /// Longest time until a program goes on when the server is back.
 const BACK_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Longer than a server that stops waits for what it is at.
+const SLOW_CALL: Duration = Duration::from_secs(15);
 /// Small files that are uploaded together, in so many directories.
 const FILES: usize = 1500;
 const DIRECTORIES: usize = 7;
@@ -342,6 +345,36 @@ fn a_server_that_is_stopped_leaves_its_sessions_to_the_next() {
     assert!(holds_within(BACK_TIME_MAX, || fs::read_dir(&sessions).unwrap().count() == 0));
     server.end(libc::SIGTERM);
     assert_eq!(fs::read_dir(server.hidden()).unwrap().count(), 0);
+}
+
+/// It is still at the system call when the server gives up waiting for it.
+#[test]
+fn a_slow_change_in_flight_at_a_stop_is_made_once() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    for slow in ["delay_enter", "delay_exit"] {
+        let pid = server.present.lock().as_ref().unwrap().pid();
+        let rule = format!("mkdirat:{slow}={}", SLOW_CALL.as_micros());
+        let injection = Injection::start(pid, &server.world.directory(slow), &[&rule]);
+        let Some(injection) = injection else { return };
+        let (made, served) =
+            (mount.join(format!("d-{slow}")), server.world.export().join(format!("d-{slow}")));
+        thread::scope(|scope| {
+            let making = scope.spawn(|| fs::create_dir(&made));
+            if slow == "delay_exit" {
+                assert!(holds_within(BACK_TIME_MAX, || served.exists()));
+            } else {
+                thread::sleep(Duration::from_millis(500));
+            }
+            server.end(libc::SIGTERM);
+            assert_eq!(served.exists(), slow == "delay_exit", "{slow}");
+            drop(injection);
+            server.start();
+            assert!(making.join().unwrap().is_ok(), "{slow}");
+        });
+        assert!(made.is_dir() && served.is_dir(), "{slow}");
+    }
 }
 
 #[test]

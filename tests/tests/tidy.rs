@@ -54,7 +54,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["config", "tree"],
             &["store"],
             &["group_sync", "identity", "lock", "node", "transfers"],
-            &["options", "peer_uid"],
+            &["options", "peer_uid", "pulse"],
             &["descriptor", "errno", "export", "journal", "sock_diag"],
         ],
     ),
