@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::shell::OneShot;
 use crate::shell::command::{find, list, look, make, remove, rename};
 use crate::shell::verb::Verb;
-use crate::transfer::{CatOptions, CheckOptions, GetOptions, PutOptions};
+use crate::transfer::{CatOptions, CheckOptions, GetOptions, MirrorCommand, PutOptions};
 
 /// A verb's options, and those of reaching its server.
 #[derive(Args, Debug)]
@@ -46,6 +46,18 @@ pub(crate) enum OnceCommand {
     Get(Once<GetOptions>),
     #[command(visible_alias = "upload", mut_arg("paths", |argument| argument.value_name("FILE|SOURCE")))]
     Put(Once<PutOptions>),
+    #[command(mut_arg("from", one_side), mut_arg("to", one_side), mut_arg("reverse", |argument| argument.hide(true)))]
+    Mirror(Once<MirrorCommand>),
+}
+
+/// One of two trees, of which one is on the server.
+fn one_side(argument: clap::Arg) -> clap::Arg {
+    let id = argument.get_id().as_str().to_owned();
+    let (name, help) = match id.as_str() {
+        "from" => ("SOURCE|DIR", "The tree that stays as it is"),
+        _ => ("DIR|SOURCE", "The tree that becomes like it, itself and not a directory in it"),
+    };
+    argument.value_name(name).help(help)
 }
 
 /// What is a path at the prompt names the server as well here.
@@ -69,6 +81,7 @@ impl OnceCommand {
             OnceCommand::Check(once) => once.with(Verb::Check),
             OnceCommand::Get(once) => once.with(Verb::Get),
             OnceCommand::Put(once) => once.with(Verb::Put),
+            OnceCommand::Mirror(once) => once.with(Verb::Mirror),
         }
     }
 }

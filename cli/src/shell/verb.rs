@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::shell::command::{connection, find, help, list, look, make, place, remove, rename, who};
 use crate::shell::failure::Failure;
 use crate::shell::state::Shell;
-use crate::transfer::{self, CatOptions, CheckOptions, GetOptions, PutOptions};
+use crate::transfer::{self, CatOptions, CheckOptions, GetOptions, MirrorCommand, PutOptions};
 
 /// One command as it is typed at the prompt.
 #[derive(Parser, Debug)]
@@ -62,6 +62,7 @@ pub(crate) enum Verb {
     Put(PutOptions),
     /// Goes on with an upload: put -c
     Reput(PutOptions),
+    Mirror(MirrorCommand),
     #[command(visible_alias = "?")]
     Help(help::HelpOptions),
     History(help::HistoryOptions),
@@ -72,7 +73,7 @@ pub(crate) enum Verb {
 pub(crate) const GROUPS: &[(&str, &[&str])] = &[
     ("Server", &["connect", "disconnect", "status", "who", "kick", "exit"]),
     ("Looking", &["ls", "pwd", "cd", "stat", "size", "du", "df", "find"]),
-    ("Copying", &["get", "reget", "put", "reput", "cat", "check"]),
+    ("Copying", &["get", "reget", "put", "reput", "mirror", "cat", "check"]),
     ("Changing", &["rm", "mkdir", "rmdir", "mv"]),
     ("This machine", &["lpwd", "lcd", "lls"]),
     ("Shell", &["help", "history", "set"]),
@@ -96,7 +97,7 @@ pub(crate) fn side(name: &str) -> Side {
     match canonical(name).as_deref() {
         Some(
             "ls" | "cd" | "rm" | "mkdir" | "rmdir" | "mv" | "size" | "stat" | "du" | "df" | "find" | "get"
-            | "reget" | "cat" | "check",
+            | "reget" | "mirror" | "cat" | "check",
         ) => Side::Remote,
         Some("lcd" | "lls" | "put" | "reput") => Side::Local,
         Some("help") => Side::Verbs,
@@ -178,6 +179,7 @@ pub(crate) fn run(shell: &mut Shell, verb: &Verb) -> Result<(), Failure> {
         Verb::Reget(options) => transfer::get(shell, options, true),
         Verb::Put(options) => changing(shell, |shell| transfer::put(shell, options, false)),
         Verb::Reput(options) => changing(shell, |shell| transfer::put(shell, options, true)),
+        Verb::Mirror(options) => changing(shell, |shell| transfer::mirror(shell, options)),
         Verb::Help(options) => help::help(shell, options),
         Verb::History(options) => help::history(shell, options),
         Verb::Set(options) => help::set(shell, options),
@@ -211,10 +213,11 @@ impl Verb {
             Verb::Du(options) => options.json,
             Verb::Df(options) => options.json,
             Verb::Find(options) => options.json,
-            Verb::Get(options) | Verb::Reget(options) => options.transfer.json,
+            Verb::Get(options) | Verb::Reget(options) => options.transfer.pace.json,
             Verb::Check(options) => options.json,
             Verb::Cat(_) => false,
-            Verb::Put(options) | Verb::Reput(options) => options.transfer.json,
+            Verb::Put(options) | Verb::Reput(options) => options.transfer.pace.json,
+            Verb::Mirror(options) => options.pace.json,
             Verb::Connect(_)
             | Verb::Disconnect
             | Verb::Exit
@@ -249,6 +252,7 @@ impl Verb {
             Verb::Cat(options) => &mut options.paths,
             Verb::Check(options) => options.source_arguments(),
             Verb::Put(options) | Verb::Reput(options) => options.source_arguments(),
+            Verb::Mirror(options) => options.source_arguments(),
             Verb::Connect(_)
             | Verb::Disconnect
             | Verb::Status(_)

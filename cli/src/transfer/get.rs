@@ -64,7 +64,7 @@ pub(crate) fn get(shell: &mut Shell, options: &GetOptions, resume: bool) -> Resu
         announcements.push(Announcement { kind: TransferKind::Download, path: source.clone(), bytes });
     }
     let transfer_options = options.transfer.options(remote.current().umask(), resume);
-    run(shell, &options.transfer, transfer_options, &announcements, |transfer| transfer.download(&jobs))
+    run(shell, &options.transfer.pace, transfer_options, &announcements, |transfer| transfer.download(&jobs))
 }
 
 /// Where something goes in a directory.
@@ -104,7 +104,7 @@ fn free_name(
         return Ok(to);
     };
     let question = format!("{} already exists; save as {}?", to.display(), free.display());
-    if shell.is_interactive && !options.json && shell.confirm(&question)? != Answer::No {
+    if shell.is_interactive && !options.pace.json && shell.confirm(&question)? != Answer::No {
         return Ok(free);
     }
     Err(Failure::Refused(format!(

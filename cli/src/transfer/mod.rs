@@ -1,10 +1,11 @@
-//! `get` and `put`: files brought from the server and to it, with progress; `cat` and `check`.
+//! `get` and `put`: files brought from the server and to it, with progress; `mirror`, `cat` and `check`.
 //!
 //! The work is the client library's; here is what people say and see: where to ([`target`]), how it goes ([`progress`]),
 //! how fast it was ([`rates`]).
 
 mod check;
 mod get;
+mod mirror;
 mod options;
 mod progress;
 mod put;
@@ -13,4 +14,5 @@ mod run;
 
 pub(crate) use check::{CatOptions, CheckOptions, cat, check};
 pub(crate) use get::{GetOptions, get};
+pub(crate) use mirror::{MirrorCommand, mirror};
 pub(crate) use put::{PutOptions, put};

@@ -28,6 +28,13 @@ pub(crate) struct TransferOptions {
     /// Keep the whole path below the target: a/b/f goes to TARGET/a/b/f
     #[arg(long)]
     pub(crate) parents: bool,
+    #[command(flatten)]
+    pub(crate) pace: PaceOptions,
+}
+
+/// How fast it goes, and what is shown of it
+#[derive(Args, Debug, Clone)]
+pub(crate) struct PaceOptions {
     /// Bytes a second at most, with K, M or G for 1024 and its powers
     #[arg(long, value_name = "RATE", value_parser = bytes)]
     pub(crate) limit_rate: Option<u64>,
@@ -55,7 +62,7 @@ impl TransferOptions {
             resume: self.resume || resume,
             archive: self.archive,
             make_parents: !self.no_parents,
-            rate_limit: self.limit_rate,
+            rate_limit: self.pace.limit_rate,
             umask,
             ..Options::default()
         }

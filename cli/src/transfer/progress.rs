@@ -58,7 +58,11 @@ impl Progress {
                 total.set_length(counts.bytes_expected);
                 total.set_position(counts.bytes);
                 let more = if counts.is_all_found { "" } else { "+" };
-                total.set_message(format!("{}/{}{more} files", counts.files, counts.files_expected));
+                let same = match counts.unchanged {
+                    0 => String::new(),
+                    unchanged => format!(", {unchanged} unchanged"),
+                };
+                total.set_message(format!("{}/{}{more} files{same}", counts.files, counts.files_expected));
                 files.retain(|(file, bar)| {
                     let stays = running.iter().any(|other| Arc::ptr_eq(file, other));
                     if !stays {
@@ -103,6 +107,10 @@ fn line(counts: &Counts, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let rate = counts.bytes.saturating_sub(counts.resumed_bytes) as f64 / seconds;
     let left = counts.bytes_expected.saturating_sub(counts.bytes) as f64 / rate.max(1.0);
+    if counts.bytes_expected == 0 && counts.unchanged > 0 {
+        let compared = count(counts.unchanged, "file", "files");
+        return format!("{compared} compared, nothing to send so far");
+    }
     let percent = (counts.bytes * 100).checked_div(counts.bytes_expected).unwrap_or(0);
     format!(
         "{percent} %, {} of {}, {} of {}, {}/s, {left:.0} s left",
@@ -133,6 +141,8 @@ mod tests {
         };
         let text = line(&counts, Duration::from_secs(1));
         assert_eq!(text, "25 %, 1.0 MiB of 4.0 MiB, 1 of 2 files, 1.0 MiB/s, 3 s left");
+        let same = Counts { unchanged: 3, ..Counts::default() };
+        assert_eq!(line(&same, Duration::from_secs(1)), "3 files compared, nothing to send so far");
     }
 
     #[test]

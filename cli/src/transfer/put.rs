@@ -67,7 +67,7 @@ pub(crate) fn put(shell: &mut Shell, options: &PutOptions, resume: bool) -> Resu
         })
         .collect();
     let transfer_options = options.transfer.options(remote.current().umask(), resume);
-    run(shell, &options.transfer, transfer_options, &announcements, |transfer| transfer.upload(&jobs))
+    run(shell, &options.transfer.pace, transfer_options, &announcements, |transfer| transfer.upload(&jobs))
 }
 
 /// Where something goes in a directory.
@@ -125,7 +125,7 @@ fn free_name(
     }
     let Some(free) = free else { return Ok(to) };
     let question = format!("{to} already exists; save as {free}?");
-    if shell.is_interactive && !options.json && shell.confirm(&question)? != Answer::No {
+    if shell.is_interactive && !options.pace.json && shell.confirm(&question)? != Answer::No {
         return Ok(free);
     }
     Err(Failure::Refused(format!("{to} already exists; -f replaces it, and {free} is free")))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use plotters::prelude::*;
 
 use crate::shell::failure::Failure;
-use crate::transfer::options::TransferOptions;
+use crate::transfer::options::PaceOptions;
 
 /// Points over which the average is taken.
 const AVERAGED: usize = 60;
@@ -37,7 +37,7 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    pub(super) fn begin(options: &TransferOptions) -> Result<Rates, Failure> {
+    pub(super) fn begin(options: &PaceOptions) -> Result<Rates, Failure> {
         let mut log = None;
         if let Some(path) = &options.rate_log {
             let mut file = BufWriter::new(File::create(path).map_err(Failure::local(path))?);

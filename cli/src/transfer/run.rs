@@ -5,15 +5,15 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use nearfs_client::remote::{Announced, RemoteError, RemotePath};
-use nearfs_client::transfer::{self as engine, Counts, Options, Transfer};
+use nearfs_client::transfer::{self as engine, Counts, Options, Step, Transfer};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::roster::{TransferKind, TransferOutcome};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shell::failure::Failure;
 use crate::shell::output::{Kind, count, size};
 use crate::shell::state::Shell;
-use crate::transfer::options::TransferOptions;
+use crate::transfer::options::PaceOptions;
 use crate::transfer::progress::Progress;
 use crate::transfer::rates::Rates;
 
@@ -33,8 +33,20 @@ enum Event {
     Done { name: String, target: String, bytes: u64 },
     Failed { text: String, code: u8 },
     Note(String),
+    Step(Step),
     Over,
 }
+
+/// How steps and the whole are told.
+pub(crate) trait Telling {
+    /// What a mirror does beside bringing files: for scripts, and for people if they are told.
+    fn step(&self, step: &Step) -> (Value, Option<String>);
+    /// The last line: what was moved, as the server counted it; for scripts, and for people.
+    fn sum(&self, counts: &Counts, seconds: f64) -> (Value, String);
+}
+
+/// Files that are brought, and nothing else.
+struct Brought;
 
 struct Listener(Sender<Event>);
 
@@ -50,6 +62,10 @@ impl engine::Observer for Listener {
 
     fn note(&self, text: &str) {
         let _ = self.0.send(Event::Note(text.to_owned()));
+    }
+
+    fn step(&self, step: &Step) {
+        let _ = self.0.send(Event::Step(step.clone()));
     }
 }
 
@@ -76,9 +92,21 @@ fn code_of(cause: &engine::Cause) -> u8 {
 /// Runs a transfer, shows how it goes, and says how it went.
 pub(crate) fn run(
     shell: &mut Shell,
-    choices: &TransferOptions,
+    choices: &PaceOptions,
     options: Options,
     announcements: &[Announcement],
+    work: impl FnOnce(&Arc<Transfer>) + Send,
+) -> Result<(), Failure> {
+    run_telling(shell, choices, options, announcements, &Brought, work)
+}
+
+/// The same, told in another way.
+pub(crate) fn run_telling(
+    shell: &mut Shell,
+    choices: &PaceOptions,
+    options: Options,
+    announcements: &[Announcement],
+    telling: &dyn Telling,
     work: impl FnOnce(&Arc<Transfer>) + Send,
 ) -> Result<(), Failure> {
     let remote = shell.remote()?;
@@ -100,7 +128,7 @@ pub(crate) fn run(
             // It is read until then.
             let _ = over.send(Event::Over);
         });
-        let shown = show(shell, choices, &transfer, &events, (&mut rates, &mut codes));
+        let shown = show(shell, (choices, telling), &transfer, &events, (&mut rates, &mut codes));
         if shown.is_err() {
             // Whoever reads the output has enough of it.
             wish.cancel();
@@ -118,7 +146,11 @@ pub(crate) fn run(
     let far = announced.into_iter().filter_map(|announced| announced.end(outcome).ok());
     let far_ms = far.map(|tally| tally.elapsed_ms).max();
     let seconds = far_ms.map_or(elapsed, Duration::from_millis).as_secs_f64();
-    summary(shell, choices, counts, seconds)?;
+    let (object, text) = telling.sum(&counts, seconds);
+    shell.out.object(&object)?;
+    if !choices.json {
+        shell.out.say(if counts.failures == 0 { Kind::Done } else { Kind::Failed }, &text)?;
+    }
     shown?;
     finish(&transfer, &codes, counts)
 }
@@ -143,7 +175,7 @@ fn announce(
 /// Shows events and counts until the work is over.
 fn show(
     shell: &mut Shell,
-    choices: &TransferOptions,
+    (choices, telling): (&PaceOptions, &dyn Telling),
     transfer: &Arc<Transfer>,
     events: &Receiver<Event>,
     (rates, codes): (&mut Rates, &mut Vec<u8>),
@@ -157,7 +189,7 @@ fn show(
                 progress.end();
                 return Ok(());
             }
-            Ok(event) => tell(shell, &progress, event, codes)?,
+            Ok(event) => tell(shell, (&progress, telling), event, codes)?,
             Err(RecvTimeoutError::Timeout) => {}
         }
         if Instant::now() >= next_tick {
@@ -169,7 +201,12 @@ fn show(
     }
 }
 
-fn tell(shell: &mut Shell, progress: &Progress, event: Event, codes: &mut Vec<u8>) -> Result<(), Failure> {
+fn tell(
+    shell: &mut Shell,
+    (progress, telling): (&Progress, &dyn Telling),
+    event: Event,
+    codes: &mut Vec<u8>,
+) -> Result<(), Failure> {
     match event {
         Event::Done { name, target, bytes } => {
             shell.out.object(&json!({ "source": name, "target": target, "bytes": bytes }))
@@ -183,42 +220,49 @@ fn tell(shell: &mut Shell, progress: &Progress, event: Event, codes: &mut Vec<u8
             Ok(())
         }
         Event::Note(text) => progress.aside(|| shell.out.say(Kind::Note, &text)),
+        Event::Step(step) => {
+            let (object, text) = telling.step(&step);
+            shell.out.object(&object)?;
+            text.map_or(Ok(()), |text| progress.aside(|| shell.out.line(&text)))
+        }
         Event::Over => Ok(()),
     }
 }
 
-/// The last line: what was moved, as the server counted it.
-fn summary(
-    shell: &mut Shell,
-    choices: &TransferOptions,
-    counts: Counts,
-    seconds: f64,
-) -> Result<(), Failure> {
-    let rate = counts.far_bytes as f64 / seconds.max(0.001);
-    shell.out.object(&json!({
-        "files": counts.files,
-        "failed": counts.failures,
-        "bytes": counts.far_bytes,
-        "resumed_bytes": counts.resumed_bytes,
-        "seconds": seconds,
-        "bytes_per_second": rate as u64,
-    }))?;
-    if choices.json {
-        return Ok(());
+impl Telling for Brought {
+    fn step(&self, _: &Step) -> (Value, Option<String>) {
+        // What only brings files takes no steps beside it.
+        (Value::Null, None)
     }
-    let resumed = if counts.resumed_bytes > 0 {
-        format!(", {} were there already", size(counts.resumed_bytes))
-    } else {
-        String::new()
-    };
-    let text = format!(
-        "{}, {} in {seconds:.2} s at the server ({}/s){resumed}, {} failed",
-        count(counts.files, "file", "files"),
-        size(counts.far_bytes),
-        size(rate as u64),
-        counts.failures
-    );
-    shell.out.say(if counts.failures == 0 { Kind::Done } else { Kind::Failed }, &text)
+
+    fn sum(&self, counts: &Counts, seconds: f64) -> (Value, String) {
+        let rate = counts.far_bytes as f64 / seconds.max(0.001);
+        let object = json!({
+            "files": counts.files,
+            "failed": counts.failures,
+            "bytes": counts.far_bytes,
+            "resumed_bytes": counts.resumed_bytes,
+            "seconds": seconds,
+            "bytes_per_second": rate as u64,
+        });
+        let text = format!(
+            "{}, {} in {seconds:.2} s at the server ({}/s){}, {} failed",
+            count(counts.files, "file", "files"),
+            size(counts.far_bytes),
+            size(rate as u64),
+            resumed(counts),
+            counts.failures
+        );
+        (object, text)
+    }
+}
+
+/// What an earlier attempt had brought, for people.
+pub(crate) fn resumed(counts: &Counts) -> String {
+    match counts.resumed_bytes {
+        0 => String::new(),
+        bytes => format!(", {} were there already", size(bytes)),
+    }
 }
 
 fn finish(transfer: &Transfer, codes: &[u8], counts: Counts) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 mod care;
 mod crowd;
 mod files;
+mod mirror;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;

@@ -14,8 +14,8 @@ use crate::transfer::walk::walk;
 
 pub use crate::transfer::side::Side;
 
-/// Files and directories that are compared at once.
-const COMPARERS: usize = 16;
+/// Files and directories that are compared at once; most of the time each waits for an answer.
+const COMPARERS: usize = 64;
 
 /// What comes of two files.
 #[derive(Debug)]

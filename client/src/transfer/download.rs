@@ -70,11 +70,14 @@ struct Written {
     bytes: u64,
 }
 
-struct Ways {
+/// Where those who look for files bring what they find.
+pub(super) struct Ways {
     fetched: Sender<Fetched>,
     large: SyncSender<DownloadTask>,
-    directories: Mutex<Vec<(PathBuf, Attr)>>,
 }
+
+/// Directories whose modes and times are set when everything is in them.
+type Directories = Mutex<Vec<(PathBuf, Attr)>>;
 
 impl DownloadTask {
     pub(super) fn name(&self) -> String {
@@ -98,43 +101,49 @@ impl DownloadTask {
 impl Transfer {
     /// Brings files and directories from the server, each to the path beside it.
     pub fn download(self: &Arc<Self>, jobs: &[(RemotePath, PathBuf)]) {
-        let (fetched, answers) = mpsc::channel();
-        let (large, large_tasks) = mpsc::sync_channel(QUEUE_MAX);
-        let (answers, large_tasks) = (Mutex::new(answers), Mutex::new(large_tasks));
-        let (written, to_publish) = mpsc::channel();
         self.watched(|| {
-            let mut directories = Vec::new();
-            std::thread::scope(|scope| {
-                scope.spawn(move || self.publish_written(&to_publish));
-                for _ in 0..SMALL_THREADS {
-                    let (written, answers) = (written.clone(), &answers);
-                    scope.spawn(move || {
-                        while let Some(answer) = next(answers) {
-                            self.write_small(answer, &written);
-                        }
-                    });
-                }
-                drop(written);
-                for _ in 0..LARGE_THREADS {
-                    scope.spawn(|| {
-                        while let Some(task) = next(&large_tasks) {
-                            self.download_large(&task);
-                        }
-                    });
-                }
-                let ways = Ways { fetched, large, directories: Mutex::default() };
-                let first =
-                    jobs.iter().filter_map(|(from, to)| self.begin_download(from, to, &ways)).collect();
-                walk(WALKERS, first, |task, found| self.download_dir(&task, found, &ways));
-                self.meter.all_found();
-                directories = ways.directories.into_inner();
+            let directories = Directories::default();
+            self.downloading(|ways| {
+                let begin = |(from, to): &(RemotePath, PathBuf)| self.begin_download(from, to, ways);
+                let first = jobs.iter().filter_map(begin).collect();
+                walk(WALKERS, first, |task, found| self.download_dir(&task, found, ways, &directories));
             });
-            for (path, attr) in directories.into_iter().rev() {
+            for (path, attr) in directories.into_inner().into_iter().rev() {
                 let set = LocalDir::open(&path).and_then(|dir| dir.set_attr(attr.mode, attr.mtime));
                 if let Err(error) = set {
                     self.fail_with(path_text(&path), error);
                 }
             }
+        });
+    }
+
+    /// Brings from the server what `find` comes by, until that has ended and all is here.
+    pub(super) fn downloading(&self, find: impl FnOnce(&Ways)) {
+        let (fetched, answers) = mpsc::channel();
+        let (large, large_tasks) = mpsc::sync_channel(QUEUE_MAX);
+        let (answers, large_tasks) = (Mutex::new(answers), Mutex::new(large_tasks));
+        let (written, to_publish) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || self.publish_written(&to_publish));
+            for _ in 0..SMALL_THREADS {
+                let (written, answers) = (written.clone(), &answers);
+                scope.spawn(move || {
+                    while let Some(answer) = next(answers) {
+                        self.write_small(answer, &written);
+                    }
+                });
+            }
+            drop(written);
+            for _ in 0..LARGE_THREADS {
+                scope.spawn(|| {
+                    while let Some(task) = next(&large_tasks) {
+                        self.download_large(&task);
+                    }
+                });
+            }
+            let ways = Ways { fetched, large };
+            find(&ways);
+            self.meter.all_found();
         });
     }
 
@@ -187,7 +196,7 @@ impl Transfer {
         directory.sweep().map_err(here)
     }
 
-    fn download_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways) {
+    fn download_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways, directories: &Directories) {
         if self.is_stopped() {
             return;
         }
@@ -209,7 +218,7 @@ impl Transfer {
             Err(error) => return self.fail_with(task.from.path.to_string(), error),
         };
         if self.options.archive {
-            ways.directories.lock().push((to.path.clone(), task.attr));
+            directories.lock().push((to.path.clone(), task.attr));
         }
         let listed = task.from.each(|name, attr, held| {
             self.found_entry(task, (name, attr, held), &to, found, ways);
@@ -260,7 +269,7 @@ impl Transfer {
         Ok((RemoteDir { held: parent.node, path: parent.path, session: parent.session }, name, found.attr))
     }
 
-    fn found_download(&self, task: DownloadTask, ways: &Ways) {
+    pub(super) fn found_download(&self, task: DownloadTask, ways: &Ways) {
         match task.attr.kind {
             FileKind::File => {}
             FileKind::Symlink => return self.download_link(&task),

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nearfs_protocol::attr::{Attr, FileKind, Time};
@@ -63,6 +64,17 @@ impl LocalDir {
         self.path.join(std::ffi::OsStr::from_bytes(name.as_bytes()))
     }
 
+    /// Opens a directory somewhere below it again, name by name. `path` is that of the directory, and begins as this one's.
+    pub(super) fn descend(self: &Arc<Self>, path: &Path) -> io::Result<Arc<LocalDir>> {
+        let way = path.strip_prefix(&self.path).map_err(|_| io::ErrorKind::NotFound)?;
+        let mut at = Arc::clone(self);
+        for part in way.components() {
+            let name = Name::new(part.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::NotFound)?;
+            at = Arc::new(at.child(&name)?);
+        }
+        Ok(at)
+    }
+
     /// Makes a file that must not exist.
     pub(super) fn create(&self, name: &Name, mode: u32) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -108,6 +120,11 @@ impl LocalDir {
         Ok(rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty())?)
     }
 
+    /// Removes an empty directory.
+    pub(super) fn remove_dir(&self, name: &Name) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::REMOVEDIR)?)
+    }
+
     pub(super) fn symlink(&self, target: &[u8], name: &Name) -> io::Result<()> {
         Ok(rustix::fs::symlinkat(target, &self.fd, name.as_bytes())?)
     }
@@ -122,14 +139,11 @@ impl LocalDir {
         Ok(rustix::fs::futimens(&self.fd, &modified_at(mtime))?)
     }
 
-    /// Calls `entry` for each name, in the directory's order, but for those of incomplete files.
+    /// Calls `entry` for each name, in the directory's order, with those of incomplete files.
     pub(super) fn each(&self, mut entry: impl FnMut(LocalEntry) -> bool) -> io::Result<()> {
         for listed in rustix::fs::Dir::read_from(&self.fd)? {
             let listed = listed?;
             let Ok(name) = Name::new(listed.file_name().to_bytes()) else { continue };
-            if is_staged(name.as_bytes()) {
-                continue;
-            }
             // What vanished meanwhile is not there.
             if let Some(stat) = self.stat(&name)?
                 && !entry(LocalEntry { name, stat })

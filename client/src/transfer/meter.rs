@@ -15,6 +15,10 @@ pub struct Meter {
     resumed_bytes: AtomicU64,
     failures: AtomicU64,
     far_bytes: AtomicU64,
+    unchanged: AtomicU64,
+    adjusted: AtomicU64,
+    removed: AtomicU64,
+    compared_bytes: AtomicU64,
     is_all_found: AtomicBool,
     running: Mutex<Vec<Arc<Running>>>,
 }
@@ -45,6 +49,14 @@ pub struct Counts {
     pub failures: u64,
     /// Bytes of content that the server says it has sent or received.
     pub far_bytes: u64,
+    /// Files that were the same at the target already.
+    pub unchanged: u64,
+    /// Those of them that got another mode or time.
+    pub adjusted: u64,
+    /// Names that were removed at the target.
+    pub removed: u64,
+    /// Bytes of content that were compared.
+    pub compared_bytes: u64,
     /// Whether no more files will be found.
     pub is_all_found: bool,
 }
@@ -61,6 +73,10 @@ impl Meter {
             resumed_bytes: read(&self.resumed_bytes),
             failures: read(&self.failures),
             far_bytes: read(&self.far_bytes),
+            unchanged: read(&self.unchanged),
+            adjusted: read(&self.adjusted),
+            removed: read(&self.removed),
+            compared_bytes: read(&self.compared_bytes),
             is_all_found: self.is_all_found.load(Ordering::Relaxed),
         }
     }
@@ -94,6 +110,22 @@ impl Meter {
 
     pub(super) fn resumed(&self, bytes: u64) {
         self.resumed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn unchanged(&self) {
+        self.unchanged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn adjusted(&self) {
+        self.adjusted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn removed(&self, names: u64) {
+        self.removed.fetch_add(names, Ordering::Relaxed);
+    }
+
+    pub(super) fn compared(&self, bytes: u64) {
+        self.compared_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn done(&self) {

@@ -12,6 +12,7 @@ mod failure;
 mod journal;
 mod local;
 mod meter;
+mod mirror;
 mod remote_dir;
 mod side;
 mod upload;
@@ -34,6 +35,7 @@ use crate::transfer::window::Window;
 pub use crate::transfer::failure::{Cause, Failure};
 pub use crate::transfer::journal::is_staged;
 pub use crate::transfer::meter::{Counts, Meter, Running};
+pub use crate::transfer::mirror::{MirrorOptions, Step};
 
 /// A file of at most so many bytes is brought by one request.
 const SMALL_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX as u64;
@@ -89,6 +91,8 @@ pub trait Observer: Send + Sync {
     fn failed(&self, failure: &Failure);
     /// Something that people should know.
     fn note(&self, text: &str);
+    /// What a mirror does beside bringing files, and what it would do in a dry run.
+    fn step(&self, step: &Step);
 }
 
 /// What was not transferred, by reason.
@@ -205,6 +209,13 @@ impl Transfer {
         if is_first_end {
             self.cancel.cancel();
         }
+    }
+
+    /// Fails with something after which nothing else is to be done.
+    fn end_with(&self, failure: &Failure) {
+        self.fail(failure);
+        self.is_stopped.store(true, Ordering::SeqCst);
+        self.cancel.cancel();
     }
 
     fn fail_with(&self, name: impl Into<String>, cause: impl Into<Cause>) {

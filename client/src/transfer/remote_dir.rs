@@ -116,12 +116,18 @@ impl RemoteDir {
         Failure::new(self.path.child(name.clone()).to_string(), explained(&self.session, cause.into()))
     }
 
+    /// Its attributes as they are now.
+    pub(super) fn attr(&self) -> Result<Attr, Cause> {
+        match self.session.ask(Request::GetAttr { node: self.node(), fh: None }, None) {
+            Ok((Reply::Attr(attr), _)) => Ok(self.session.shown(attr)),
+            Ok((other, _)) => Err(explained(&self.session, unexpected(&other).into())),
+            Err(errno) => Err(explained(&self.session, errno.into())),
+        }
+    }
+
     /// The server's own time, seconds since 1970, if something was put into the directory just now; else an earlier one.
     pub(super) fn touched_secs(&self) -> Option<i64> {
-        match self.session.ask(Request::GetAttr { node: self.node(), fh: None }, None) {
-            Ok((Reply::Attr(attr), _)) => Some(attr.mtime.secs),
-            Ok(_) | Err(_) => None,
-        }
+        self.attr().ok().map(|attr| attr.mtime.secs)
     }
 
     /// What transfers left incomplete in it, or are still at, as far as it is seen among so many names.

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nearfs_protocol::attr::{Attr, FileKind};
+use nearfs_protocol::attr::{Attr, FileKind, SetAttr, SetTime, Time};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::hash::{CHUNK_BYTES, file_hash, hash};
 use nearfs_protocol::id::ContentHash;
@@ -17,10 +17,13 @@ use crate::cancel::Cancel;
 use crate::remote::{Follow, Held, Remote, RemotePath};
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::is_staged;
-use crate::transfer::local::{LocalDir, kind_of};
+use crate::transfer::local::{LocalDir, kind_of, mtime_of, set_file_attr};
 use crate::transfer::remote_dir::{RemoteDir, unexpected};
 use crate::transfer::upload::{path_text, real_place};
 use crate::transfer::upload_large::{ask_for, hashes_of};
+
+/// Deepest tree that is looked into. Deeper ones come from broken servers.
+const DEPTH_MAX: usize = 512;
 
 /// Where a file or a tree is.
 #[derive(Clone, Debug)]
@@ -29,6 +32,17 @@ pub enum Side {
     Remote(RemotePath),
     /// Here.
     Local(PathBuf),
+}
+
+/// What a side has of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) kind: FileKind,
+    /// Bytes of content, or of a link's text.
+    pub(super) size: u64,
+    pub(super) mtime: Time,
+    /// Permission bits, those for setuid and the like included.
+    pub(super) mode: u32,
 }
 
 /// A directory of either side.
@@ -56,6 +70,19 @@ pub(super) enum Spot {
     Open(Dir),
     /// One that its directory leads to.
     Below(Entry),
+}
+
+/// A directory that comes up again later, without being open until then.
+pub(super) enum ParkedDir {
+    Here(PathBuf),
+    There(Arc<RemoteDir>),
+}
+
+/// A name that comes up again later, without its directory being open until then.
+#[derive(Clone)]
+pub(super) enum Parked {
+    Here { dir: PathBuf, name: Name, stat: Stat },
+    There(Entry),
 }
 
 impl Side {
@@ -96,15 +123,68 @@ impl std::fmt::Display for Side {
 impl Dir {
     /// Calls `entry` for each name, in the directory's order, but for those of incomplete files.
     pub(super) fn each(&self, mut entry: impl FnMut(Entry) -> bool) -> Result<(), Failure> {
+        self.all(|listed| is_staged(listed.name().as_bytes()) || entry(listed))
+    }
+
+    /// The same with those of incomplete files.
+    pub(super) fn all(&self, mut entry: impl FnMut(Entry) -> bool) -> Result<(), Failure> {
         match self {
             Dir::Here(dir) => dir
                 .each(|listed| {
                     entry(Entry::Here { dir: Arc::clone(dir), name: listed.name, stat: listed.stat })
                 })
                 .map_err(|error| Failure::new(self.to_string(), error)),
-            Dir::There(dir) => dir.each(|name, attr, held| {
-                is_staged(name.as_bytes()) || entry(Entry::There { dir: Arc::clone(dir), name, attr, held })
-            }),
+            Dir::There(dir) => {
+                dir.each(|name, attr, held| entry(Entry::There { dir: Arc::clone(dir), name, attr, held }))
+            }
+        }
+    }
+
+    /// What it is itself, now.
+    pub(super) fn seen(&self) -> Result<Seen, Failure> {
+        let seen = match self {
+            Dir::Here(dir) => dir.stat_self().map(|stat| seen_here(&stat)).map_err(Cause::from),
+            Dir::There(dir) => dir.attr().map(|attr| seen_there(&attr)),
+        };
+        seen.map_err(|cause| Failure::new(self.to_string(), cause))
+    }
+
+    /// Whether the other is this very directory, on the same side.
+    pub(super) fn is_same(&self, other: &Dir) -> bool {
+        match (self, other) {
+            (Dir::Here(one), Dir::Here(other)) => Arc::ptr_eq(one, other),
+            (Dir::There(one), Dir::There(other)) => Arc::ptr_eq(one, other),
+            (Dir::Here(_), Dir::There(_)) | (Dir::There(_), Dir::Here(_)) => false,
+        }
+    }
+
+    /// Its number in its file system.
+    pub(super) fn ino(&self) -> Result<u64, Cause> {
+        match self {
+            Dir::Here(dir) => Ok(dir.stat_self()?.st_ino),
+            Dir::There(dir) => Ok(dir.node().id.0),
+        }
+    }
+
+    /// Makes a directory in it unless it is there. Whether it was made.
+    pub(super) fn make_child(&self, name: &Name, mode: u32) -> Result<(Dir, bool), Failure> {
+        match self {
+            Dir::Here(dir) => match dir.make_child(name, mode) {
+                Ok((made, is_new)) => Ok((Dir::Here(Arc::new(made)), is_new)),
+                Err(error) => Err(Failure::new(self.place_of(name), error)),
+            },
+            Dir::There(dir) => {
+                let (made, is_new) = dir.make_child(name, mode)?;
+                Ok((Dir::There(Arc::new(made)), is_new))
+            }
+        }
+    }
+
+    /// What is kept of it until it is opened again.
+    pub(super) fn parked(&self) -> ParkedDir {
+        match self {
+            Dir::Here(dir) => ParkedDir::Here(dir.path.clone()),
+            Dir::There(dir) => ParkedDir::There(Arc::clone(dir)),
         }
     }
 
@@ -117,7 +197,43 @@ impl Dir {
     }
 }
 
+impl ParkedDir {
+    /// Opens it again, below the top of its tree.
+    pub(super) fn open(self, top: &Dir) -> Result<Dir, Failure> {
+        match (self, top) {
+            (ParkedDir::Here(path), Dir::Here(top)) => match top.descend(&path) {
+                Ok(dir) => Ok(Dir::Here(dir)),
+                Err(error) => Err(Failure::new(path_text(&path), error)),
+            },
+            (ParkedDir::There(dir), _) => Ok(Dir::There(dir)),
+            (ParkedDir::Here(path), Dir::There(_)) => Err(Failure::new(path_text(&path), Errno::EXDEV)),
+        }
+    }
+}
+
+impl Parked {
+    /// Reaches it again, below the top of its tree.
+    pub(super) fn open(self, top: &Dir) -> Result<Entry, Failure> {
+        match (self, top) {
+            (Parked::Here { dir, name, stat }, Dir::Here(top)) => match top.descend(&dir) {
+                Ok(dir) => Ok(Entry::Here { dir, name, stat }),
+                Err(error) => Err(Failure::new(path_text(&dir), error)),
+            },
+            (Parked::There(entry), _) => Ok(entry),
+            (Parked::Here { dir, .. }, Dir::There(_)) => Err(Failure::new(path_text(&dir), Errno::EXDEV)),
+        }
+    }
+}
+
 impl Spot {
+    /// What it is.
+    pub(super) fn seen(&self) -> Result<Seen, Failure> {
+        match self {
+            Spot::Open(dir) => dir.seen(),
+            Spot::Below(entry) => Ok(entry.seen()),
+        }
+    }
+
     pub(super) fn open(self) -> Result<Dir, Failure> {
         match self {
             Spot::Open(dir) => Ok(dir),
@@ -157,9 +273,80 @@ impl Entry {
         }
     }
 
+    /// What it was when it was listed.
+    pub(super) fn seen(&self) -> Seen {
+        match self {
+            Entry::Here { stat, .. } => seen_here(stat),
+            Entry::There { attr, .. } => seen_there(attr),
+        }
+    }
+
+    /// Its number in its file system.
+    pub(super) fn ino(&self) -> u64 {
+        match self {
+            Entry::Here { stat, .. } => stat.st_ino,
+            Entry::There { attr, .. } => attr.node.id.0,
+        }
+    }
+
+    /// The directory that has it.
+    pub(super) fn dir(&self) -> Dir {
+        match self {
+            Entry::Here { dir, .. } => Dir::Here(Arc::clone(dir)),
+            Entry::There { dir, .. } => Dir::There(Arc::clone(dir)),
+        }
+    }
+
+    /// What is kept of it until it comes up again.
+    pub(super) fn parked(self) -> Parked {
+        match self {
+            Entry::Here { dir, name, stat } => Parked::Here { dir: dir.path.clone(), name, stat },
+            entry @ Entry::There { .. } => Parked::There(entry),
+        }
+    }
+
+    /// Removes the name; of a directory, if it is empty. What is gone already is fine.
+    pub(super) fn remove(&self) -> Result<(), Failure> {
+        let is_dir = self.kind() == FileKind::Directory;
+        let removed = match self {
+            Entry::Here { dir, name, .. } if is_dir => dir.remove_dir(name).map_err(Cause::from),
+            Entry::Here { dir, name, .. } => dir.remove(name).map_err(Cause::from),
+            Entry::There { dir, name, .. } => {
+                let (parent, name) = (dir.node(), name.clone());
+                let request = if is_dir {
+                    Request::RemoveDir { parent, name }
+                } else {
+                    Request::Unlink { parent, name }
+                };
+                dir.session.ask(request, None).map(drop).map_err(Cause::from)
+            }
+        };
+        match removed {
+            Err(cause) if !cause.is_not_found() => Err(self.failed(cause)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Gives a file a mode and a time of its last change.
+    pub(super) fn set_attr(&self, mode: u32, mtime: Time) -> Result<(), Failure> {
+        match self {
+            Entry::Here { dir, name, .. } => dir
+                .open_file(name, OFlags::RDONLY)
+                .and_then(|file| set_file_attr(&file, Some(mode), Some(mtime)))
+                .map_err(|error| self.failed(error)),
+            Entry::There { dir, held, .. } => {
+                let mtime = Some(SetTime::At(mtime));
+                let set = SetAttr { mode: Some(mode), mtime, ..SetAttr::default() };
+                let request = Request::SetAttr { node: held.node(), fh: None, set };
+                dir.session.ask(request, None).map(drop).map_err(|errno| self.failed(errno))
+            }
+        }
+    }
+
     /// Opens the directory that it is.
     pub(super) fn open_dir(&self) -> Result<Dir, Failure> {
         match self {
+            Entry::There { dir, .. } if dir.path.names().len() >= DEPTH_MAX => Err(self.failed(Errno::ELOOP)),
             Entry::Here { dir, name, .. } => {
                 let opened = dir.child(name).map_err(|error| self.failed(error))?;
                 Ok(Dir::Here(Arc::new(opened)))
@@ -213,6 +400,19 @@ impl std::fmt::Display for Entry {
             Entry::There { dir, name, .. } => dir.path.child(name.clone()).fmt(f),
         }
     }
+}
+
+fn seen_here(stat: &Stat) -> Seen {
+    Seen {
+        kind: kind_of(stat),
+        size: stat.st_size.cast_unsigned(),
+        mtime: mtime_of(stat),
+        mode: stat.st_mode & 0o7777,
+    }
+}
+
+fn seen_there(attr: &Attr) -> Seen {
+    Seen { kind: attr.kind, size: attr.size, mtime: attr.mtime, mode: attr.mode & 0o7777 }
 }
 
 fn hash_here(

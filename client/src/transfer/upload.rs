@@ -19,7 +19,7 @@ use rustix::fs::{OFlags, Stat};
 use crate::remote::path::printable;
 use crate::remote::{Follow, Outcome, Patience, RemotePath};
 use crate::transfer::failure::{Cause, Failure};
-use crate::transfer::journal::StagedNames;
+use crate::transfer::journal::{StagedNames, is_staged};
 use crate::transfer::local::{LocalDir, kind_of, mtime_of, stamp_of};
 use crate::transfer::remote_dir::{Leftover, RemoteDir, explained, unexpected};
 use crate::transfer::upload_large::is_same_file;
@@ -66,10 +66,15 @@ struct Stored {
 
 type Published = (Vec<Stored>, Outcome);
 
-/// Where the walkers bring what they find.
-struct Ways {
+/// Where those who look for files bring what they find.
+pub(super) struct Ways {
     small: SyncSender<UploadTask>,
     large: SyncSender<UploadTask>,
+}
+
+/// What is done when everything is at the server.
+#[derive(Default)]
+struct Afterwards {
     /// Directories whose modes and times are set when everything is in them.
     directories: Mutex<Vec<(RemoteDir, Stat)>>,
     /// Directories into which single files go.
@@ -97,57 +102,56 @@ impl UploadTask {
 impl Transfer {
     /// Brings files and directories to the server, each to the path beside it.
     pub fn upload(self: &Arc<Self>, jobs: &[(PathBuf, RemotePath)]) {
-        let (small, small_tasks) = mpsc::sync_channel(QUEUE_MAX);
-        let (large, large_tasks) = mpsc::sync_channel(QUEUE_MAX);
-        let (small_tasks, large_tasks) = (Mutex::new(small_tasks), Mutex::new(large_tasks));
-        let (stored, to_publish) = mpsc::channel();
         self.watched(|| {
-            let mut found = None;
-            std::thread::scope(|scope| {
-                scope.spawn(move || self.publish_stored(&to_publish));
-                for _ in 0..SMALL_THREADS {
-                    let stored = stored.clone();
-                    let small_tasks = &small_tasks;
-                    scope.spawn(move || {
-                        while let Some(task) = next(small_tasks) {
-                            self.store(task, &stored);
-                        }
-                    });
-                }
-                drop(stored);
-                for _ in 0..LARGE_THREADS {
-                    scope.spawn(|| {
-                        while let Some(task) = next(&large_tasks) {
-                            self.upload_large(&task);
-                        }
-                    });
-                }
-                let ways = Ways {
-                    small,
-                    large,
-                    directories: Mutex::default(),
-                    targets: Mutex::default(),
-                    leftovers: Mutex::default(),
-                    touched: OnceLock::new(),
-                };
-                let first = jobs.iter().filter_map(|(from, to)| self.begin_upload(from, to, &ways)).collect();
-                walk(WALKERS, first, |task, found| self.upload_dir(&task, found, &ways));
-                self.meter.all_found();
-                let Ways { directories, targets, leftovers, touched, .. } = ways;
-                found = Some((directories, targets, leftovers, touched));
+            let later = Afterwards::default();
+            self.uploading(|ways| {
+                let begin = |(from, to): &(PathBuf, RemotePath)| self.begin_upload(from, to, ways, &later);
+                let first = jobs.iter().filter_map(begin).collect();
+                walk(WALKERS, first, |task, found| self.upload_dir(&task, found, ways, &later));
             });
-            if let Some((directories, targets, leftovers, touched)) = found
-                && !self.is_stopped()
-            {
+            if !self.is_stopped() {
+                let Afterwards { directories, targets, leftovers, touched } = later;
                 sweep(&targets.into_inner(), leftovers.into_inner(), touched.get());
-                self.finish_dirs(&directories.into_inner());
+                let kept = |(dir, stat): (RemoteDir, Stat)| (dir, self.kept_attr(&stat));
+                self.finish_dirs(directories.into_inner().into_iter().map(kept).collect());
             }
         });
     }
 
+    /// Brings to the server what `find` comes by, until that has ended and all is there.
+    pub(super) fn uploading(&self, find: impl FnOnce(&Ways)) {
+        let (small, small_tasks) = mpsc::sync_channel(QUEUE_MAX);
+        let (large, large_tasks) = mpsc::sync_channel(QUEUE_MAX);
+        let (small_tasks, large_tasks) = (Mutex::new(small_tasks), Mutex::new(large_tasks));
+        let (stored, to_publish) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || self.publish_stored(&to_publish));
+            for _ in 0..SMALL_THREADS {
+                let stored = stored.clone();
+                let small_tasks = &small_tasks;
+                scope.spawn(move || {
+                    while let Some(task) = next(small_tasks) {
+                        self.store(task, &stored);
+                    }
+                });
+            }
+            drop(stored);
+            for _ in 0..LARGE_THREADS {
+                scope.spawn(|| {
+                    while let Some(task) = next(&large_tasks) {
+                        self.upload_large(&task);
+                    }
+                });
+            }
+            let ways = Ways { small, large };
+            find(&ways);
+            self.meter.all_found();
+        });
+    }
+
     /// Looks at what a person named. A directory is returned to be walked.
-    fn begin_upload(&self, from: &Path, to: &RemotePath, ways: &Ways) -> Option<DirTask> {
-        match self.try_begin_upload(from, to, ways) {
+    fn begin_upload(&self, from: &Path, to: &RemotePath, ways: &Ways, later: &Afterwards) -> Option<DirTask> {
+        match self.try_begin_upload(from, to, ways, later) {
             Ok(task) => task,
             Err(failure) => {
                 self.fail(&failure);
@@ -161,6 +165,7 @@ impl Transfer {
         from: &Path,
         to: &RemotePath,
         ways: &Ways,
+        later: &Afterwards,
     ) -> Result<Option<DirTask>, Failure> {
         let here = |error: std::io::Error| Failure::new(path_text(from), error);
         let is_directory = std::fs::metadata(from).map_err(here)?.is_dir();
@@ -182,7 +187,7 @@ impl Transfer {
         let stat = directory.stat(&file_name).map_err(here)?;
         let stat = stat.ok_or_else(|| here(std::io::ErrorKind::NotFound.into()))?;
         let to = self.target_dir(&parent)?;
-        ways.targets.lock().push(to.clone());
+        later.targets.lock().push(to.clone());
         let task = UploadTask { from: directory, from_name: file_name, stat, to, to_name: name.clone() };
         self.found_upload(task, ways);
         Ok(None)
@@ -200,7 +205,7 @@ impl Transfer {
         Ok(RemoteDir::of(found))
     }
 
-    fn upload_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways) {
+    fn upload_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways, later: &Afterwards) {
         if self.is_stopped() {
             return;
         }
@@ -214,7 +219,7 @@ impl Transfer {
         };
         let looked = opened.and_then(|(to, is_new)| {
             // What was made just now is empty.
-            let there = if is_new { HashMap::new() } else { names_there(&to, ways)? };
+            let there = if is_new { HashMap::new() } else { names_there(&to, later)? };
             Ok((to, there))
         });
         let (to, there) = match looked {
@@ -224,9 +229,12 @@ impl Transfer {
         if self.options.archive
             && let Ok(stat) = from.stat_self()
         {
-            ways.directories.lock().push((to.clone(), stat));
+            later.directories.lock().push((to.clone(), stat));
         }
         let listed = from.each(|entry| {
+            if is_staged(entry.name.as_bytes()) {
+                return true;
+            }
             if kind_of(&entry.stat) == FileKind::Directory {
                 // The final mode comes when everything is in it.
                 let mode = (entry.stat.st_mode & 0o777) | 0o700;
@@ -264,11 +272,11 @@ impl Transfer {
     }
 
     /// Gives directories the modes and times of their sources, now that nothing more is put into them.
-    fn finish_dirs(&self, directories: &[(RemoteDir, Stat)]) {
+    pub(super) fn finish_dirs(&self, directories: Vec<(RemoteDir, SetAttr)>) {
         let (tell, told) = mpsc::channel();
-        for (at, (directory, stat)) in directories.iter().enumerate() {
-            let (node, set, tell) = (directory.node(), self.kept_attr(stat), tell.clone());
-            let request = Request::SetAttr { node, fh: None, set };
+        for (at, (directory, set)) in directories.iter().enumerate() {
+            let tell = tell.clone();
+            let request = Request::SetAttr { node: directory.node(), fh: None, set: *set };
             directory.session.start(request, None, Patience::Bounded, move |outcome| {
                 // It is read until all are done.
                 let _ = tell.send((at, outcome.map(drop)));
@@ -283,7 +291,7 @@ impl Transfer {
     }
 
     /// Hands what is no directory to whoever brings it.
-    fn found_upload(&self, mut task: UploadTask, ways: &Ways) {
+    pub(super) fn found_upload(&self, mut task: UploadTask, ways: &Ways) {
         let mut kind = kind_of(&task.stat);
         if kind == FileKind::Symlink && !self.options.archive {
             // A link in a tree stands for the file it points to.
@@ -530,20 +538,20 @@ fn make_link(directory: &RemoteDir, name: &Name, target: &[u8]) -> Result<(), Er
 
 /// What is in a directory that was there before, as far as it is seen among so many names. What is not seen is refused
 /// when it is to get its name.
-fn names_there(directory: &RemoteDir, ways: &Ways) -> Result<HashMap<Name, Attr>, Failure> {
+fn names_there(directory: &RemoteDir, later: &Afterwards) -> Result<HashMap<Name, Attr>, Failure> {
     let mut there = HashMap::new();
     directory.each(|name, attr, _held| {
-        ways.leftovers.lock().extend(Leftover::of(directory, &name, &attr));
+        later.leftovers.lock().extend(Leftover::of(directory, &name, &attr));
         there.insert(name, attr);
         there.len() < NAMES_THERE_MAX
     })?;
-    ways.touched.get_or_init(|| directory.clone());
+    later.touched.get_or_init(|| directory.clone());
     Ok(there)
 }
 
 /// Removes what earlier transfers left incomplete and nobody has gone on with. What was just put into a directory tells
 /// the server's own time.
-fn sweep(targets: &[RemoteDir], leftovers: Vec<Leftover>, touched: Option<&RemoteDir>) {
+pub(super) fn sweep(targets: &[RemoteDir], leftovers: Vec<Leftover>, touched: Option<&RemoteDir>) {
     let later = targets.iter().flat_map(RemoteDir::leftovers);
     let mut all = leftovers.into_iter().chain(later).peekable();
     if all.peek().is_none() {
