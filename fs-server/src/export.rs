@@ -131,6 +131,23 @@ impl Export {
         FileHandle::of(fd, c"").ok()
     }
 
+    /// The same of what a name leads to.
+    pub(crate) fn handle_of_name(&self, directory: BorrowedFd<'_>, name: &CStr) -> Option<FileHandle> {
+        self.by_handle.as_ref()?;
+        FileHandle::of(directory, name).ok()
+    }
+
+    /// Whether nodes of the root's file system can be found by their handles.
+    pub(crate) fn finds_by_handle(&self) -> bool {
+        self.by_handle.is_some()
+    }
+
+    /// As in a process that may not open by handle.
+    #[cfg(test)]
+    pub(crate) fn forgo_handles(&mut self) {
+        self.by_handle = None;
+    }
+
     /// Opens a node of the root's file system by its handle, for looking.
     pub(crate) fn open_handle(&self, handle: &FileHandle) -> Result<OwnedFd, Errno> {
         let mount = self.by_handle.as_ref().ok_or(Errno::EPERM)?;

@@ -3,13 +3,13 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use nearfs_protocol::attr::FileKind;
+use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node, RequestId, SessionId};
 use nearfs_protocol::message::{Answer, Reply, Request};
 use nearfs_protocol::session::server::remembered;
 
-use crate::export::{Opening, StoredHandle};
+use crate::export::{Opening, StoredHandle, c_name};
 use crate::handle::OpenFile;
 use crate::identity;
 use crate::node::Place;
@@ -82,11 +82,19 @@ impl SessionFiles {
     }
 
     /// A node is new to the session, or is somewhere else.
-    pub(crate) fn note_known(&self, node: Node, kind: FileKind, place: &Place) {
+    pub(crate) fn note_known(
+        &self,
+        node: Node,
+        kind: FileKind,
+        place: &Place,
+        handle: Option<&StoredHandle>,
+    ) {
         let Some(Keeper { record, .. }) = &self.keeper else { return };
         match place {
-            Place::Named(parent, name) => record.known(node, kind, Some((*parent, name.clone()))),
-            Place::Nameless => record.known(node, kind, None),
+            Place::Named(parent, name) => {
+                record.known(node, kind, Some((*parent, name.clone())), handle.cloned());
+            }
+            Place::Nameless => record.known(node, kind, None, None),
             // The root is found by its path.
             Place::Root(_) => {}
         }
@@ -97,6 +105,18 @@ impl SessionFiles {
         if let (Some(Keeper { record, .. }), Place::Named(parent, name)) = (&self.keeper, place) {
             record.moved(node, kind, (*parent, name.clone()));
         }
+    }
+
+    /// What finds a node that is new to the session wherever others move it past us. Only of directories: programs stand
+    /// in those, while other nodes that are not open are looked for by name.
+    pub(crate) fn handle_to_note(&self, attr: &Attr, place: &Place) -> Option<StoredHandle> {
+        let Place::Named(parent, name) = place else { return None };
+        if attr.kind != FileKind::Directory || self.keeper.is_none() || self.known.check(attr.node).is_ok() {
+            return None;
+        }
+        let parent = self.tree.reach(*parent).ok()?;
+        let handle = self.tree.export.handle_of_name(parent.as_fd(), &c_name(name).ok()?);
+        handle.as_ref().map(StoredHandle::from)
     }
 
     /// A node that the session knows was looked up again.

@@ -30,6 +30,7 @@ mod progress;
 mod pulse;
 mod restore;
 mod roster;
+mod search;
 pub mod server;
 mod session;
 pub mod session_files;

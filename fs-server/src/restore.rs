@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use nearfs_protocol::id::Node;
 use nearfs_protocol::session::server::{Remembered, ServerSession};
 use nearfs_transport::pool::Pool;
 
+use crate::identity;
 use crate::op::limbo::{self, Claimed};
 use crate::session::Session;
 use crate::session_files::SessionFiles;
 use crate::state::Shared;
-use crate::store::{Begun, Found, Restored, Store};
+use crate::store::{Begun, Found, Image, Restored, Store};
 use crate::tree::Tree;
 use crate::visitor::Visitor;
 
@@ -64,6 +66,11 @@ fn take_up(tree: &Arc<Tree>, pool: &Pool, store: &Arc<Store>) -> Vec<TakenUp> {
     places.sort_unstable_by_key(|(_, Found { order, .. })| *order);
     for (node, found) in places {
         tree.restore_place(node, found);
+    }
+    if !tree.export.finds_by_handle() {
+        let of_session = |(_, image, _, _): &(_, Image, _, _)| -> Vec<Node> { image.wanted().collect() };
+        let wanted: Vec<Node> = sessions.iter().flat_map(of_session).collect();
+        identity::as_server(|| tree.find_moved(wanted));
     }
     let mut claimed = Claimed::default();
     for (_, image, kept, files) in &sessions {

@@ -19,6 +19,8 @@ use crate::descriptor::Descriptors;
 use crate::dispatch::Served;
 use crate::keep::{Keeper, is_kept};
 
+#[path = "restore_tests/moved.rs"]
+mod moved;
 #[path = "restore_tests/transfers.rs"]
 mod transfers;
 
@@ -28,6 +30,7 @@ struct World {
     boot: BootId,
     life: Option<Life>,
     last_id: u64,
+    has_handles: bool,
 }
 
 struct Life {
@@ -55,7 +58,7 @@ impl World {
     fn new() -> World {
         let base = tempfile::tempdir().unwrap();
         fs::create_dir(base.path().join("served")).unwrap();
-        let mut world = World { base, boot: BootId([1; 16]), life: None, last_id: 0 };
+        let mut world = World { base, boot: BootId([1; 16]), life: None, last_id: 0, has_handles: true };
         world.start();
         world
     }
@@ -66,7 +69,11 @@ impl World {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
         };
-        let tree = Arc::new(Tree::open(&served, identity, false, &Descriptors::new(500)).unwrap());
+        let mut tree = Tree::open(&served, identity, false, &Descriptors::new(500)).unwrap();
+        if !self.has_handles {
+            tree.export.forgo_handles();
+        }
+        let tree = Arc::new(tree);
         let store = Arc::new(Store::open(&self.base.path().join("state"), &served, self.boot).unwrap());
         tree.export.keep_unnamed(&store.open_files()).unwrap();
         let mut life = Life { tree, store, sessions: HashMap::new(), remembered: HashMap::new() };

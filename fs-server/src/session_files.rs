@@ -10,6 +10,7 @@ use nearfs_protocol::name::Name;
 use nearfs_transport::pool::Pool;
 
 use crate::descriptor::{Share, Slot};
+use crate::export::StoredHandle;
 use crate::handle::{OpenFile, OpenFiles};
 use crate::identity;
 use crate::keep::Keeper;
@@ -116,6 +117,9 @@ impl SessionFiles {
         }
         for (&node, (found, lookups)) in image.nodes.iter().filter(|(node, _)| **node != files.root) {
             tree.nodes.found(node, found.kind, &Place::Nameless, true);
+            if let Some(handle) = found.handle.as_ref().and_then(StoredHandle::handle) {
+                tree.nodes.remember(node, handle);
+            }
             files.known.restore(node, *lookups);
         }
         files.files.numbers_used(image.last_fh);
@@ -220,10 +224,11 @@ impl SessionFiles {
 
     /// Counts the lookup that an answer with these attributes carries.
     pub(crate) fn count(&self, attr: &Attr, place: &Place) {
+        let handle = self.handle_to_note(attr, place);
         let found = |is_new| {
             let moves = self.tree.nodes.found(attr.node, attr.kind, place, is_new);
             if is_new || moves {
-                self.note_known(attr.node, attr.kind, place);
+                self.note_known(attr.node, attr.kind, place, handle.as_ref());
             }
             if !is_new && attr.node != self.root {
                 self.note_counted(attr.node);

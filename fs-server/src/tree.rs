@@ -103,14 +103,14 @@ impl Tree {
         handle: Option<Box<FileHandle>>,
     ) -> Result<Arc<Held>, Errno> {
         identity::as_server(|| {
-            let by_handle = handle.and_then(|handle| self.export.open_handle(&handle).ok());
-            if let Some(fd) = by_handle
-                && self.check(node, fd.as_fd()).is_ok()
-            {
-                return Ok(self.hold(node, fd));
-            }
-            self.find_by_names(node, place)
+            self.find_by_handle(node, handle).map_or_else(|| self.find_by_names(node, place), Ok)
         })
+    }
+
+    fn find_by_handle(&self, node: Node, handle: Option<Box<FileHandle>>) -> Option<Arc<Held>> {
+        let fd = self.export.open_handle(&*handle?).ok()?;
+        self.check(node, fd.as_fd()).ok()?;
+        Some(self.hold(node, fd))
     }
 
     /// Where a node was found last before the server was started again.
@@ -195,7 +195,10 @@ impl Tree {
             below = parent;
             match self.nodes.way(below)? {
                 Way::Held(held) => break held,
-                Way::Find(further, _) => place = further,
+                Way::Find(further, handle) => match self.find_by_handle(below, handle) {
+                    Some(held) => break held,
+                    None => place = further,
+                },
             }
         };
         while let Some((next, name)) = way_down.pop() {

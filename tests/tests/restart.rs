@@ -187,6 +187,39 @@ fn the_current_directory_survives_a_killed_server() {
 }
 
 #[test]
+fn directories_that_were_moved_past_a_killed_server_are_gone_on_with() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    fs::create_dir_all(mount.join("a/b/c")).unwrap();
+    fs::create_dir(mount.join("other")).unwrap();
+    fs::write(mount.join("a/listed"), "listed").unwrap();
+    fs::write(mount.join("a/b/x"), "beside\n").unwrap();
+    let mut log = OpenOptions::new().create(true).append(true).open(mount.join("a/log")).unwrap();
+    let opened = File::open(mount.join("a")).unwrap();
+    let script = "echo in; read go; echo new > file && cat file && cat ../x; read go; cat file";
+    let shell = Companion::start(Command::new("sh").args(["-c", script]).current_dir(mount.join("a/b/c")));
+    assert_eq!(shell.line(), "in");
+    let export = server.world.export();
+    server.kill();
+    fs::rename(export.join("a"), export.join("other/moved")).unwrap();
+    server.start();
+    shell.say("go");
+    assert_eq!((shell.line().as_str(), shell.line().as_str()), ("new", "beside"));
+    assert_eq!(fs::read_to_string(export.join("other/moved/b/c/file")).unwrap(), "new\n");
+    log.write_all(b"record").unwrap();
+    let names = rustix::fs::Dir::read_from(&opened).unwrap().filter(|name| {
+        let name = name.as_ref().unwrap().file_name().to_bytes();
+        !matches!(name, b"." | b"..")
+    });
+    assert_eq!(names.count(), 3);
+    server.restart();
+    shell.say("go");
+    assert_eq!(shell.line(), "new");
+    assert_eq!(fs::read_to_string(export.join("other/moved/log")).unwrap(), "record");
+}
+
+#[test]
 fn locks_survive_a_killed_server_and_nobody_steals_them() {
     let Some(server) = Phoenix::rise() else { return };
     let _watchdog = watchdog(TEST_TIME_MAX);

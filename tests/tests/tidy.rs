@@ -51,6 +51,7 @@ const LAYERS: [(&str, &[&[&str]]); 4] = [
             &["dispatch"],
             &["op"],
             &["handle", "keep", "known", "listings", "session_files"],
+            &["search"],
             &["config", "tree"],
             &["store"],
             &["group_sync", "identity", "lock", "node", "transfers"],

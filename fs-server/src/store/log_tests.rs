@@ -37,7 +37,8 @@ fn begun() -> Record {
 
 fn known(id: u64, name: &str) -> Record {
     let place = Some((node(2), Name::new(name.as_bytes()).unwrap()));
-    Record::Known { node: node(id), found: Found { kind: FileKind::File, place, order: id } }
+    let handle = None;
+    Record::Known { node: node(id), found: Found { kind: FileKind::File, place, order: id, handle } }
 }
 
 fn opened(fh: u64, id: u64) -> Record {

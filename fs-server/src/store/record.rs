@@ -68,6 +68,16 @@ pub(crate) struct Found {
     pub(crate) place: Option<(Node, Name)>,
     /// Of several sessions' places the one with the highest number is the newest.
     pub(crate) order: u64,
+    /// By which a directory is found wherever it has been moved, if the server may use it.
+    pub(crate) handle: Option<StoredHandle>,
+}
+
+impl Found {
+    /// The same node, found at another place.
+    fn found_again(&mut self, found: Found) {
+        let handle = found.handle.or_else(|| self.handle.take());
+        *self = Found { handle, ..found };
+    }
 }
 
 /// How an open file is opened again.
@@ -105,12 +115,12 @@ impl Image {
         match (record, &self.begun) {
             (Record::Begun(begun), None) => self.begun = Some(begun),
             (Record::Begun(_), Some(_)) | (_, None) => return None,
-            (Record::Known { node, found }, Some(_)) => {
-                let lookups = self.nodes.get(&node).map_or(1, |(_, lookups)| *lookups);
-                self.nodes.insert(node, (found, lookups));
-            }
+            (Record::Known { node, found }, Some(_)) => match self.nodes.get_mut(&node) {
+                Some((present, _)) => present.found_again(found),
+                None => drop(self.nodes.insert(node, (found, 1))),
+            },
             (Record::Moved { node, found }, Some(_)) => match self.nodes.get_mut(&node) {
-                Some((present, _)) => *present = found,
+                Some((present, _)) => present.found_again(found),
                 None => drop(self.moved.insert(node, found)),
             },
             (Record::Forgotten(node), Some(_)) => {
@@ -159,6 +169,12 @@ impl Image {
             | (Outcome::Intended(_), Some((_, aside @ Outcome::Done(_)))) => aside.clone(),
             (in_slot, _) => in_slot,
         }
+    }
+
+    /// Nodes that must be found wherever they have been moved: directories, in which programs stand, and open files.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = Node> {
+        let directories = self.nodes.iter().filter(|(_, (found, _))| found.kind == FileKind::Directory);
+        directories.map(|(node, _)| *node).chain(self.files.values().map(|file| file.node))
     }
 
     /// The slots of which something is noted here.

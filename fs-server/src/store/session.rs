@@ -19,6 +19,7 @@ use super::log::{Log, LogError};
 use super::record::{Begun, Found, Image, Opened, Record};
 use super::slot::{Kept, Outcome};
 use super::table::{Noted, Table, TableError};
+use crate::export::StoredHandle;
 
 /// Its log, in its directory.
 const LOG: &str = "log";
@@ -190,15 +191,21 @@ impl SessionRecord {
     }
 
     /// A node was looked up, or is somewhere else.
-    pub(crate) fn known(&self, node: Node, kind: FileKind, place: Option<(Node, Name)>) {
+    pub(crate) fn known(
+        &self,
+        node: Node,
+        kind: FileKind,
+        place: Option<(Node, Name)>,
+        handle: Option<StoredHandle>,
+    ) {
         let order = self.order.fetch_add(1, Ordering::Relaxed) + 1;
-        self.append(&Record::Known { node, found: Found { kind, place, order } });
+        self.append(&Record::Known { node, found: Found { kind, place, order, handle } });
     }
 
     /// A node that perhaps only others know has been moved.
     pub(crate) fn moved(&self, node: Node, kind: FileKind, place: (Node, Name)) {
         let order = self.order.fetch_add(1, Ordering::Relaxed) + 1;
-        self.append(&Record::Moved { node, found: Found { kind, place: Some(place), order } });
+        self.append(&Record::Moved { node, found: Found { kind, place: Some(place), order, handle: None } });
     }
 
     /// A known node was looked up again.
