@@ -21,6 +21,8 @@ use crate::keep::{Keeper, is_kept};
 
 #[path = "restore_tests/moved.rs"]
 mod moved;
+#[path = "restore_tests/nameless.rs"]
+mod nameless;
 #[path = "restore_tests/transfers.rs"]
 mod transfers;
 

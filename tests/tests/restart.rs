@@ -138,7 +138,7 @@ fn open_files_survive_a_killed_server() {
     let mount = server.mount("mount");
     let mut log = OpenOptions::new().create(true).append(true).open(mount.join("log")).unwrap();
     fs::write(mount.join("deleted"), "still here").unwrap();
-    let deleted = File::open(mount.join("deleted")).unwrap();
+    let deleted = File::options().read(true).write(true).open(mount.join("deleted")).unwrap();
     fs::remove_file(mount.join("deleted")).unwrap();
     fs::write(mount.join("replaced"), "the old one").unwrap();
     let replaced = File::open(mount.join("replaced")).unwrap();
@@ -155,13 +155,15 @@ fn open_files_survive_a_killed_server() {
         log.write_all(record.as_bytes()).unwrap();
         assert!(begun.elapsed() < BACK_TIME_MAX, "{:?}", begun.elapsed());
         read_only.write_all(record.as_bytes()).unwrap();
+        deleted.write_all_at(b"STILL", 0).unwrap();
+        deleted.sync_all().unwrap();
         expected.push_str(&record);
     }
     log.sync_all().unwrap();
     assert_eq!(fs::read_to_string(server.world.export().join("log")).unwrap(), expected);
     assert_eq!(fs::read_to_string(server.world.export().join("read-only")).unwrap(), expected);
     assert_eq!(deleted.metadata().unwrap().nlink(), 0);
-    assert_eq!(text(&deleted), "still here");
+    assert_eq!(text(&deleted), "STILL here");
     assert_eq!(text(&replaced), "the old one");
     assert_eq!(fs::read_dir(server.hidden()).unwrap().count(), 2);
     drop((deleted, replaced));

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -143,22 +143,33 @@ impl Export {
     /// A name is about to be removed or replaced: if it is the last one of a file that a session has open, the file gets
     /// one of ours before. To be called with the server's own rights. A name that is not removed after all does no harm.
     pub(crate) fn keep_if_open(&self, directory: impl AsFd, name: &CStr, glance: &Glance) {
-        let unnamed = &self.unnamed;
-        let Some(ours) = unnamed.directory.get() else { return };
-        let mut shard = unnamed.shard(glance.id);
-        if shard.linked.contains(&glance.id) || !shard.open.contains_key(&glance.id) {
+        self.unnamed.keep(glance.id, || rustix::fs::openat(directory, name, LOOK, Mode::empty()));
+    }
+
+    /// The same for an open file that never had a name.
+    pub(crate) fn keep_nameless(&self, fd: BorrowedFd<'_>, id: NodeId) {
+        self.unnamed.keep(id, || Ok(fd));
+    }
+}
+
+impl Unnamed {
+    /// Gives an open file a name of ours, unless it has one.
+    fn keep<F: AsFd>(&self, id: NodeId, open: impl FnOnce() -> rustix::io::Result<F>) {
+        let Some(ours) = self.directory.get() else { return };
+        let mut shard = self.shard(id);
+        if shard.linked.contains(&id) || !shard.open.contains_key(&id) {
             return;
         }
-        let linked = rustix::fs::openat(directory, name, LOOK, Mode::empty()).and_then(|fd| {
+        let linked = open().and_then(|fd| {
             let path = proc_path(fd.as_fd());
-            rustix::fs::linkat(rustix::fs::CWD, path, ours, name_of(glance.id), AtFlags::SYMLINK_FOLLOW)
+            rustix::fs::linkat(rustix::fs::CWD, path, ours, name_of(id), AtFlags::SYMLINK_FOLLOW)
         });
         match linked {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {
-                shard.linked.insert(glance.id);
-                unnamed.linked.fetch_add(1, Ordering::Relaxed);
+                shard.linked.insert(id);
+                self.linked.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) if !unnamed.told.swap(true, Ordering::Relaxed) => log::warn!(
+            Err(error) if !self.told.swap(true, Ordering::Relaxed) => log::warn!(
                 "files that are removed while they are open will not survive a restart of the server: {error}; \
                  --state-dir names a directory on the file system of the served one"
             ),

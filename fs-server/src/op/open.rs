@@ -120,7 +120,12 @@ impl SessionFiles {
         let fd = self.tree.export.create_unnamed(directory.as_fd(), mode, opening, linkable)?;
         let attr = self.tree.export.attr(&fd)?;
         self.count(&attr, &Place::Nameless);
-        self.answer_opened(self.opened(fd, attr, opening, slot), 0, created_reply)
+        let id = attr.node.id;
+        let opened = self.opened(fd, attr, opening, slot);
+        if linkable && self.keeper.is_some() {
+            identity::as_server(|| self.tree.export.keep_nameless(opened.file.as_fd(), id));
+        }
+        self.answer_opened(opened, 0, created_reply)
     }
 
     pub(crate) fn release(&self, files: &[ReleasedFile]) -> Outcome {
