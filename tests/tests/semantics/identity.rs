@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use nearfs_tests::harness::{Mount, PROMPT, Watchdog, World, can_mount, end_within, watchdog};
+use nearfs_tests::harness::{Mount, PROMPT, Watchdog, World, can_mount, end_within, holds_within, watchdog};
 
 use crate::{TEST_TIME_MAX, errno, mounted_with};
 
@@ -35,6 +35,8 @@ fn what_i_create_is_mine_on_both_sides() {
     // What the server's user may not do, I may not do.
     fs::write(world.export().join("private"), "secret").unwrap();
     fs::set_permissions(world.export().join("private"), fs::Permissions::from_mode(0o600)).unwrap();
+    // It may know for a second that there is no such name.
+    assert!(holds_within(PROMPT, || mount.join("private").exists()));
     assert_eq!(errno(File::open(mount.join("private"))), libc::EACCES);
 }
 
