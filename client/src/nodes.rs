@@ -33,6 +33,8 @@ struct Known {
     held: u32,
     /// With which content the kernel's pages agree.
     pages: Change,
+    /// How often programs have it open as a file, so that they may look at its pages without opening it.
+    open: u32,
 }
 
 impl Nodes {
@@ -70,6 +72,7 @@ impl Nodes {
             granted: 0,
             held: 0,
             pages: Change::UNSURE,
+            open: 0,
         });
         if known.generation != node.generation {
             // Another file has the number. The kernel notices by the generation and gives the old one up.
@@ -120,7 +123,28 @@ impl Nodes {
         take_if_unused(&mut shard, node.id)
     }
 
-    /// The file is opened and now has this counter: whether the kernel's pages may stay.
+    /// The file is opened and now has this counter: whether the kernel's pages may stay. Followed by
+    /// [`Nodes::closed`].
+    pub(crate) fn opened(&self, node: Node, change: Change) -> bool {
+        if let Some(known) = self.shard(node.id).lock().get_mut(&node.id.0) {
+            known.open = known.open.saturating_add(1);
+        }
+        self.pages_opened(node, change)
+    }
+
+    /// A file that was opened is closed, and nothing is mapped through it any more.
+    pub(crate) fn closed(&self, node: Node) {
+        if let Some(known) = self.shard(node.id).lock().get_mut(&node.id.0) {
+            known.open = known.open.saturating_sub(1);
+        }
+    }
+
+    /// Whether somebody can look at the pages of a file without opening it first.
+    pub(crate) fn is_open(&self, node: Node) -> bool {
+        self.shard(node.id).lock().get(&node.id.0).is_some_and(|known| known.open > 0)
+    }
+
+    /// The file or directory is opened and now has this counter: whether the kernel's pages may stay.
     pub(crate) fn pages_opened(&self, node: Node, change: Change) -> bool {
         let mut shard = self.shard(node.id).lock();
         let Some(known) = shard.get_mut(&node.id.0) else { return false };

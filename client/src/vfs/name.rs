@@ -293,9 +293,11 @@ impl Vfs {
     }
 
     /// The attributes of a node after a change of our own, where nobody says whether others changed its content meanwhile.
-    /// Returns how long they are right.
+    /// Returns how long they are right. The kernel knows of the change, and who opens a file whose pages are not certain gets
+    /// new ones: only those who have it open need them to be dropped.
     pub(crate) fn changed_node(&self, token: FillToken, attr: &Attr) -> Duration {
-        if self.nodes.pages_outdated(attr.node, attr.change) {
+        let outdated = self.nodes.pages_outdated(attr.node, attr.change);
+        if outdated && (attr.kind != FileKind::File || self.nodes.is_open(attr.node)) {
             self.notify(Invalidation::Node { ino: self.nodes.ino(attr.node.id) });
         }
         self.cache.own_change(token, Change::UNSURE, attr, Instant::now())

@@ -160,6 +160,7 @@ impl Vfs {
     /// others, but for locks that somebody may be waiting for.
     pub fn release(self: &Arc<Self>, _ino: u64, fh: u64, flock_owner: Option<u64>) {
         if let Some(file) = self.files.remove(fh) {
+            self.nodes.closed(file.node);
             let closed =
                 |flock_owner, at_once| self.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
             match flock_owner {
@@ -170,7 +171,7 @@ impl Vfs {
     }
 
     fn opened(&self, token: FillToken, fh: Fh, flags: i32, attr: &Attr, content: Option<Payload>) -> Opened {
-        let keep_cache = self.nodes.pages_opened(attr.node, attr.change);
+        let keep_cache = self.nodes.opened(attr.node, attr.change);
         self.cache.fill_attr(token, attr, Instant::now());
         if let Some(content) = content
             && content.len() as u64 == attr.size

@@ -1,9 +1,10 @@
 //! What is known is not asked again, until it may have changed.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nearfs_client::config::VfsConfig;
-use nearfs_client::vfs::types::Lookup;
+use nearfs_client::vfs::types::{Invalidation, Lookup};
 use nearfs_protocol::attr::{Attr, Lock, LockKind, LockStyle, SetAttr};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh};
@@ -11,8 +12,8 @@ use nearfs_protocol::message::{Reply, Request, Written};
 
 use crate::scripted::{ME, Peer, ask, read, write};
 use crate::values::{
-    AFTER_TRUST, ROOT, content, directory, entry, file, look_up, made, name, node, open, removed, renamed,
-    with_open_file,
+    AFTER_TRUST, ROOT, content, directory, entry, file, look_up, made, name, node, open, opened, removed,
+    renamed, with_open_file,
 };
 
 fn short_trust() -> VfsConfig {
@@ -129,6 +130,33 @@ fn a_renamed_file_is_known_by_its_new_name_and_attributes() {
     let pending = ask(|done| vfs.getattr(ME, 8, None, done));
     peer.expect(&Request::GetAttr { node: node(8), fh: None }).reply(Reply::Attr(file(8, 10, 2)));
     pending.get().unwrap();
+}
+
+#[test]
+fn the_pages_of_a_renamed_file_go_at_once_if_it_is_open_and_else_when_it_is_opened() {
+    let (peer, vfs) = Peer::with_client();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&told);
+    vfs.set_notifier(Box::new(move |invalidation, _| into.lock().unwrap().push(invalidation)));
+    let rename = |from: &str, to: &str, change| {
+        let pending = ask(|done| vfs.rename(ME, 1, from.as_bytes(), 1, to.as_bytes(), 0, done));
+        peer.call().reply(renamed(file(7, 10, change)));
+        pending.get().unwrap();
+    };
+    for (id, name) in [(7, "a"), (8, "b"), (9, "c")] {
+        look_up(&peer, &vfs, name, file(id, 10, 1));
+    }
+    let fh = open(&peer, &vfs, file(7, 10, 1), libc::O_RDONLY, 500);
+    rename("a", "b", 2);
+    assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [Invalidation::Node { ino: 7 }]);
+    let again = open(&peer, &vfs, file(7, 10, 2), libc::O_RDONLY, 501);
+    vfs.release(7, fh, None);
+    vfs.release(7, again, None);
+    rename("b", "c", 3);
+    assert_eq!(*told.lock().unwrap(), []);
+    let pending = ask(|done| vfs.open(ME, 7, libc::O_RDONLY, done));
+    peer.call().reply(opened(502, file(7, 10, 3)));
+    assert!(!pending.get().unwrap().keep_cache, "nobody says that only the name is another");
 }
 
 #[test]
