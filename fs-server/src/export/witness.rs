@@ -21,6 +21,10 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 const WATCHES_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 /// Room for the events that are read at once.
 const EVENTS_BYTES: usize = 4096;
+/// Bytes of an event without a name (inotify(7)). A name is filled up to a multiple of this.
+const EVENT_BYTES: usize = 16;
+/// Bytes of one with the longest name.
+const EVENT_BYTES_MAX: usize = EVENT_BYTES + 256;
 
 const NAMES_CHANGE: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
@@ -107,13 +111,25 @@ impl Watches {
         Some(Seen { watch, events, gaps: self.gaps })
     }
 
-    /// Takes all events that the kernel has.
+    /// Takes all events that the kernel has. It gives as many as there is room for: once there was room for another, there
+    /// is none left, and nothing has to be asked again.
     fn take_events(&mut self, inotify: &OwnedFd) {
         let mut room = [MaybeUninit::uninit(); EVENTS_BYTES];
         let mut events = inotify::Reader::new(inotify, &mut room);
+        let mut read_bytes = 0;
         loop {
             match events.next() {
-                Ok(event) => self.happened(event.wd(), event.events()),
+                Ok(event) => {
+                    let name_bytes = event.file_name().map_or(0, |name| name.count_bytes() + 1);
+                    read_bytes += EVENT_BYTES + name_bytes.next_multiple_of(EVENT_BYTES);
+                    self.happened(event.wd(), event.events());
+                    if !events.is_buffer_empty() {
+                        continue;
+                    }
+                    if std::mem::take(&mut read_bytes) + EVENT_BYTES_MAX <= EVENTS_BYTES {
+                        return;
+                    }
+                }
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {

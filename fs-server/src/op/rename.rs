@@ -32,7 +32,9 @@ impl SessionFiles {
     ) -> Result<Reply, Errno> {
         let (from, to) = (self.reach(parent)?, self.reach(new_parent)?);
         let (c_name, new_c_name) = (c_name(name)?, c_name(new_name)?);
-        let changing = self.changing_name((parent, name), &from)?;
+        // A name that is there when all is done is looked up faster than one that is gone.
+        let remaining = if new_parent == parent { new_name } else { name };
+        let changing = self.changing_name((parent, remaining), &from)?;
         let changing_other =
             if new_parent == parent { None } else { Some(self.changing_name((new_parent, new_name), &to)?) };
         self.tree.export.rename((from.as_fd(), &c_name), (to.as_fd(), &new_c_name), mode)?;
