@@ -1,10 +1,12 @@
 //! Open files and directories as the kernel names them.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use lru::LruCache;
 use nearfs_protocol::attr::DirEntry;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh, Node};
@@ -96,7 +98,12 @@ pub(crate) struct OpenDirectory {
     pub(crate) listing: Mutex<Listing>,
     /// The names so far, as long as they may become all names of the directory.
     pub(crate) gathered: Mutex<Option<Gathered>>,
+    /// Whether it was read.
+    pub(crate) is_read: AtomicBool,
 }
+
+/// Most directories of which it is known that they are opened for something else than to be read.
+const UNREAD_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 /// Most names that are gathered for one reader.
 const GATHERED_MAX: usize = 64 * 1024;
@@ -155,11 +162,24 @@ pub(crate) struct Fetched {
 }
 
 /// Everything open, by the number that the kernel was given.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Files {
     last: AtomicU64,
     files: RwLock<HashMap<u64, Arc<OpenFile>>>,
     directories: RwLock<HashMap<u64, Arc<OpenDirectory>>>,
+    /// Directories that were not read when they were open last: databases open them to sync them.
+    unread: Mutex<LruCache<Node, ()>>,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files {
+            last: AtomicU64::new(0),
+            files: RwLock::default(),
+            directories: RwLock::default(),
+            unread: Mutex::new(LruCache::new(UNREAD_MAX)),
+        }
+    }
 }
 
 impl Files {
@@ -188,7 +208,17 @@ impl Files {
     }
 
     pub(crate) fn remove_directory(&self, number: u64) -> Option<Arc<OpenDirectory>> {
-        self.directories.write().remove(&number)
+        let directory = self.directories.write().remove(&number)?;
+        match directory.is_read.load(Ordering::Relaxed) {
+            true => _ = self.unread.lock().pop(&directory.node),
+            false => _ = self.unread.lock().put(directory.node, ()),
+        }
+        Some(directory)
+    }
+
+    /// Whether a directory is likely to be opened without being read.
+    pub(crate) fn is_seldom_read(&self, directory: Node) -> bool {
+        self.unread.lock().contains(&directory)
     }
 
     /// Bytes of a node are lost: all who have it open shall hear of it whenever they sync, until they close it.

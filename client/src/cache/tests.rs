@@ -261,6 +261,28 @@ fn a_write_keeps_absent_xattrs_known() {
 }
 
 #[test]
+fn a_change_of_mode_or_owner_brings_no_capability_and_leaves_nothing_else_certain() {
+    let cache = cache(1 << 20);
+    let now = Instant::now();
+    cache.fill_attr(cache.begin_fill(), &attr(node(1), 1), now);
+    let fill = |token, name: &[u8], value| cache.fill_xattr(token, node(1), Change(1), name, value, now);
+    fill(cache.begin_fill(), b"security.capability", None);
+    fill(cache.begin_fill(), b"system.posix_acl_access", None);
+    fill(cache.begin_fill(), b"user.other", Some(b"x"));
+    let under_way = cache.begin_fill();
+    cache.xattrs.mode_or_owner_changed(node(1));
+    cache.own_change(cache.begin_fill(), Change(1), &attr(node(1), 2), now);
+    fill(under_way, b"system.posix_acl_access", None);
+    assert_eq!(cache.xattr(node(1), b"security.capability", now), Some(None));
+    assert_eq!(cache.xattr(node(1), b"system.posix_acl_access", now), None);
+    assert_eq!(cache.xattr(node(1), b"user.other", now), None);
+    // One that was there may be gone.
+    fill(cache.begin_fill(), b"security.capability", Some(b"x"));
+    cache.xattrs.mode_or_owner_changed(node(1));
+    assert_eq!(cache.xattr(node(1), b"security.capability", now), None);
+}
+
+#[test]
 fn targets_live_until_the_node_is_invalidated() {
     let cache = cache(1 << 20);
     let before = cache.begin_fill();

@@ -18,6 +18,9 @@ const VALUE_BYTES_MAX: usize = 4096;
 /// Most attributes of one node that are kept.
 const NAMES_MAX: usize = 16;
 
+/// What writes and changes of the owner take away from a file (capabilities(7)): the kernel asks for it before each of them.
+pub const CAPABILITY: &[u8] = b"security.capability";
+
 /// Values of extended attributes by node and name; `None` where there is no such attribute.
 pub struct XattrCache {
     epochs: Arc<Epochs>,
@@ -74,6 +77,19 @@ impl XattrCache {
         let values = all.get_mut(&node).into_iter().flatten();
         for held in values.filter(|held| held.trust.change.same_as(before)) {
             held.trust.change = after;
+        }
+    }
+
+    /// We ourselves changed a node's mode or owner: access control lists go along with it, and a capability may be gone,
+    /// but none has come where there was none.
+    pub fn mode_or_owner_changed(&self, node: Node) {
+        self.epochs.bump_part(node, Part::Xattr);
+        let mut all = self.held.lock();
+        let Some(mut values) = all.pop(&node) else { return };
+        values.retain(|held| held.name == CAPABILITY && held.value.is_none());
+        if !values.is_empty() {
+            let heap_bytes = values.iter().map(Held::heap_bytes).sum();
+            all.put(node, values, heap_bytes, |_, _| ());
         }
     }
 

@@ -60,7 +60,7 @@ impl Vfs {
             done(match outcome {
                 Ok((Reply::Changed { before, attr }, _)) => {
                     if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
-                        vfs.cache.xattrs.invalidate(node);
+                        vfs.cache.xattrs.mode_or_owner_changed(node);
                     }
                     let ttl = vfs.changed(token, before, &attr);
                     Ok(vfs.shown(attr, ttl))

@@ -5,6 +5,7 @@
 //! a change of our own, are not handed out: they are fetched again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nearfs_protocol::attr::{DirEntry, FileKind};
@@ -37,7 +38,7 @@ struct Page {
 }
 
 impl Vfs {
-    /// Opens a directory. Its first entries come along, unless the kernel still has them all.
+    /// Opens a directory. Its first entries come along, unless the kernel still has them all or nobody is likely to want any.
     pub fn opendir(
         self: &Arc<Self>,
         caller: Caller,
@@ -45,10 +46,11 @@ impl Vfs {
         done: impl FnOnce(Result<Opened, Errno>) + Send + 'static,
     ) {
         let node = tri!(self.nodes.node(ino), done);
-        if let Some((attr, _)) = self.cache.attr(node, Instant::now())
-            && self.nodes.pages_change(node).same_as(attr.change)
-        {
-            return done(Ok(self.opened_directory(node, Listing::default(), None, true)));
+        if let Some((attr, _)) = self.cache.attr(node, Instant::now()) {
+            let keep = self.nodes.pages_change(node).same_as(attr.change);
+            if keep || self.files.is_seldom_read(node) {
+                return done(Ok(self.opened_directory(node, Listing::default(), None, keep)));
+            }
         }
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
@@ -93,6 +95,7 @@ impl Vfs {
                 return;
             }
         };
+        directory.is_read.store(true, Ordering::Relaxed);
         let node = directory.node;
         let cookie = cookie_at(offset);
         let mut listing = directory.listing.lock();
@@ -158,7 +161,9 @@ impl Vfs {
         keep_cache: bool,
     ) -> Opened {
         let (listing, gathered) = (Mutex::new(listing), Mutex::new(gathered));
-        let fh = self.files.add_directory(OpenDirectory { node, listing, gathered });
+        // What the kernel kept it may have read without asking.
+        let is_read = AtomicBool::new(keep_cache);
+        let fh = self.files.add_directory(OpenDirectory { node, listing, gathered, is_read });
         Opened { fh, keep_cache, direct_io: false, cache_dir: self.config.cache_bytes > 0 }
     }
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use crate::cache::FillToken;
 use crate::cache::dentry::Dentry;
 use crate::cache::readahead::Readahead;
+use crate::cache::xattr::CAPABILITY;
 use crate::files::{OpenFile, Unsynced};
 use crate::foresight::{OPENED_AHEAD_TIME_MAX, open_flags};
 use crate::identity::Caller;
@@ -85,14 +86,7 @@ impl Vfs {
                     vfs.absence_unknown(caller, parent);
                     if created {
                         // The kernel is about to ask, before the first write.
-                        vfs.cache.fill_xattr(
-                            token,
-                            attr.node,
-                            attr.change,
-                            KILLED_BY_WRITES,
-                            None,
-                            Instant::now(),
-                        );
+                        vfs.cache.fill_xattr(token, attr.node, attr.change, CAPABILITY, None, Instant::now());
                     }
                     Ok((entry, vfs.opened(token, fh, flags, &attr, None)))
                 }
@@ -250,9 +244,6 @@ impl Vfs {
         if attr.size == 0 || large || here { 0 } else { INLINE_BYTES_MAX as u32 }
     }
 }
-
-/// The extended attribute that a write takes away; the kernel looks for it before each one.
-const KILLED_BY_WRITES: &[u8] = b"security.capability";
 
 /// Whether these flags ask for nothing but to read.
 fn is_plain_read(flags: i32) -> bool {

@@ -7,7 +7,7 @@ use nearfs_protocol::attr::{DirEntry, FileKind, Lock, LockKind, LockStyle, SetAt
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh};
 use nearfs_protocol::message::{
-    RenameMode, Reply, Request, SeekTarget, WriteAt, WriteSync, Written, XattrMode,
+    DirChange, RenameMode, Reply, Request, SeekTarget, WriteAt, WriteSync, Written, XattrMode,
 };
 
 use crate::scripted::{Asked, Done, ME, Peer, ask, list, write};
@@ -274,6 +274,43 @@ fn a_directory_is_opened_and_read_with_one_request() {
     assert_eq!(list(&vfs, fh, 14, 3).get().unwrap(), []);
     vfs.releasedir(1, fh);
     peer.expect_nothing(&vfs);
+}
+
+#[test]
+fn a_directory_that_is_only_synced_is_not_listed() {
+    let (peer, vfs) = Peer::with_client();
+    let list_it = |asked: Asked| {
+        assert!(matches!(asked.request, Request::ReadDir { node: ROOT, cookie: 0, .. }), "{asked:?}");
+        asked.reply(Reply::Listing { entries: vec![], end: true, exact: true, change: Change(1) });
+    };
+    let change_it = |before: u64| {
+        let pending = ask(|done| vfs.unlink(ME, 1, b"journal", done));
+        let change = DirChange { before: Change(before), attr: directory(100, before + 1) };
+        peer.call().reply(Reply::Removed { parent: Box::new(change) });
+        pending.get().unwrap();
+    };
+    look_up(&peer, &vfs, "journal", file(7, 1, 1));
+    let pending = ask(|done| vfs.getattr(ME, 1, None, done));
+    peer.call().reply(Reply::Attr(directory(100, 1)));
+    pending.get().unwrap();
+    let pending = ask(|done| vfs.opendir(ME, 1, done));
+    list_it(peer.call());
+    vfs.releasedir(1, pending.get().unwrap().fh);
+
+    change_it(1);
+    let fh = ask(|done| vfs.opendir(ME, 1, done)).get().unwrap().fh;
+    let pending = ask(|done| vfs.fsyncdir(ME, 1, fh, false, done));
+    peer.expect(&Request::FsyncDir { node: ROOT, data_only: false }).reply(Reply::Done);
+    pending.get().unwrap();
+    // Should it be read after all, it is asked for then, and with the next open again.
+    let pending = list(&vfs, fh, 0, 3);
+    list_it(peer.call());
+    assert_eq!(pending.get().unwrap().len(), 2);
+    vfs.releasedir(1, fh);
+    change_it(2);
+    let pending = ask(|done| vfs.opendir(ME, 1, done));
+    list_it(peer.call());
+    pending.get().unwrap();
 }
 
 #[test]
