@@ -7,7 +7,7 @@ use nearfs_protocol::attr::{DirEntry, FileKind, Lock, LockKind, LockStyle, SetAt
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh};
 use nearfs_protocol::message::{
-    DirChange, RenameMode, Reply, Request, SeekTarget, WriteAt, WriteSync, Written, XattrMode,
+    DirChange, ReleasedFile, RenameMode, Reply, Request, SeekTarget, WriteAt, WriteSync, Written, XattrMode,
 };
 
 use crate::scripted::{Asked, Done, ME, Peer, ask, list, write};
@@ -334,6 +334,33 @@ fn a_listing_is_gone_on_with_where_the_reader_is() {
     assert!(matches!(asked.request, Request::ReadDir { cookie: 0, .. }), "{asked:?}");
     asked.reply(Reply::Listing { entries: vec![], end: true, exact: true, change: Change(2) });
     assert_eq!(pending.get().unwrap().len(), 2);
+}
+
+#[test]
+fn a_file_is_closed_before_its_name_goes() {
+    let (peer, vfs) = Peer::with_client();
+    let release = |fh| {
+        let files = vec![ReleasedFile { fh: Fh(fh), flock_owner: None }];
+        peer.expect(&Request::Release { files }).reply(Reply::Done);
+    };
+    let fh = with_open_file(&peer, &vfs, file(7, 1, 1));
+    vfs.release(7, fh, None);
+    let pending = ask(|done| vfs.unlink(ME, 1, b"file", done));
+    release(500);
+    peer.expect(&Request::Unlink { parent: ROOT, name: name("file") }).reply(removed());
+    pending.get().unwrap();
+
+    for (id, text) in [(8, "old"), (9, "new")] {
+        look_up(&peer, &vfs, text, file(id, 1, 1));
+    }
+    let fh = open(&peer, &vfs, file(8, 1, 1), libc::O_RDONLY, 501);
+    vfs.release(8, fh, None);
+    let pending = ask(|done| vfs.rename(ME, 1, b"new", 1, b"old", 0, done));
+    release(501);
+    let asked = peer.call();
+    assert!(matches!(asked.request, Request::Rename { .. }), "{asked:?}");
+    asked.reply(renamed(file(9, 1, 2)));
+    pending.get().unwrap();
 }
 
 #[test]
