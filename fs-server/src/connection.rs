@@ -99,10 +99,13 @@ impl Connection {
             return Ok(());
         }
         let stopping = self.shared.is_stopping();
-        if stopping && self.wire.is_idle() {
-            return Err(Ended::Stopping);
+        if stopping {
+            self.wire.wait_for_slow();
+            if self.wire.is_idle() {
+                return Err(Ended::Stopping);
+            }
         }
-        let reading = !stopping && self.wire.has_room();
+        let reading = !stopping && self.wire.has_room_or_waits();
         if reading && self.read()? {
             return Ok(());
         }
@@ -114,7 +117,7 @@ impl Connection {
     fn take_frames(&mut self) -> Result<bool, Ended> {
         let now = Instant::now();
         let mut moved_bytes = 0;
-        while self.wire.has_room() {
+        while self.wire.has_room_or_waits() {
             let Some(frame) = self.assembler.next_frame()? else { return Ok(false) };
             moved_bytes += FRAME_COST_BYTES + frame.payload.len();
             let Header { kind, id, .. } = frame.header;

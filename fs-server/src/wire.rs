@@ -2,7 +2,7 @@
 //! any thread; only what the peer does not take waits for the connection's task.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -38,6 +38,8 @@ pub(crate) struct Wire {
     outgoing: Mutex<Outgoing>,
     /// Bytes of calls that are being carried out elsewhere.
     slow_bytes: AtomicUsize,
+    /// Whether the connection's task waits until less of that is under way.
+    waits_for_slow: AtomicBool,
     budget: Budget,
     wake: Notify,
     closed: OnceLock<Closed>,
@@ -71,6 +73,7 @@ impl Wire {
             stream,
             outgoing: Mutex::default(),
             slow_bytes: AtomicUsize::new(0),
+            waits_for_slow: AtomicBool::new(false),
             budget,
             wake: Notify::new(),
             closed: OnceLock::new(),
@@ -133,10 +136,25 @@ impl Wire {
         outgoing.stalled_since.is_none() && outgoing.outbox.bytes() >= BULK_BYTES_MIN
     }
 
+    /// Whether the connection may begin more. If not, its task is woken when a call has ended elsewhere.
+    pub(crate) fn has_room_or_waits(&self) -> bool {
+        if self.has_room() {
+            return true;
+        }
+        self.wait_for_slow();
+        self.has_room()
+    }
+
     /// Whether the connection may begin more. If not, it may once more was written or finished.
-    pub(crate) fn has_room(&self) -> bool {
-        let under_way = self.outgoing.lock().outbox.bytes() + self.slow_bytes.load(Ordering::Relaxed);
+    fn has_room(&self) -> bool {
+        let under_way = self.outgoing.lock().outbox.bytes() + self.slow_bytes.load(Ordering::SeqCst);
         under_way < if self.budget.is_spent() { WIRE_BYTES_SHARE } else { WIRE_BYTES_MAX }
+    }
+
+    /// Has the next call that ends elsewhere wake the connection's task. To be said before it looks whether it has to wait
+    /// for that.
+    pub(crate) fn wait_for_slow(&self) {
+        self.waits_for_slow.store(true, Ordering::SeqCst);
     }
 
     /// Returns when the connection's task has something to look at.
@@ -151,15 +169,17 @@ impl Wire {
 
     /// Counts a call of so many bytes that is carried out elsewhere.
     pub(crate) fn begin_slow(&self, bytes: usize) {
-        self.slow_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.slow_bytes.fetch_add(bytes, Ordering::SeqCst);
         self.budget.add(bytes);
     }
 
-    /// Such a call has been carried out.
+    /// Such a call has been carried out. The task is woken only if it waits for that: mostly it waits for the peer.
     pub(crate) fn end_slow(&self, bytes: usize) {
-        self.slow_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.budget.give_back(bytes);
-        self.wake.notify_one();
+        self.slow_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if self.waits_for_slow.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
     }
 
     /// Ends the connection: its task leaves as soon as it looks.
@@ -180,7 +200,7 @@ impl Wire {
 
     /// Whether nothing is under way: nothing to be written, and no call carried out elsewhere.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.has_backlog() && self.slow_bytes.load(Ordering::Acquire) == 0
+        !self.has_backlog() && self.slow_bytes.load(Ordering::SeqCst) == 0
     }
 }
 
