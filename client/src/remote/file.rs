@@ -64,7 +64,7 @@ impl Remote {
         let request = Request::Create { parent: parent.node.node(), name, mode, umask, flags: flags as u32 };
         match session.ask(request, None).map_err(|errno| self.explained(&session, path, errno.into()))?.0 {
             Reply::Created { fh, attr, .. } => {
-                let node = Arc::new(session.hold(attr.node));
+                let node = Arc::new(session.hold(attr.node, &parent.node));
                 let attr = session.shown(attr);
                 Ok(RemoteFile { session, fh, node, attr, path: path.clone() })
             }

@@ -109,7 +109,7 @@ impl Listing {
             .map(|entry| Listed {
                 name: entry.name,
                 kind: entry.attr.map(|attr| attr.kind).or(entry.kind),
-                node: entry.attr.map(|attr| session.hold(attr.node)),
+                node: entry.attr.map(|attr| session.hold(attr.node, &self.directory.node)),
                 attr: entry.attr.map(|attr| session.shown(attr)),
             })
             .collect();

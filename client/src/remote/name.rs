@@ -131,7 +131,7 @@ impl Remote {
         let reply = session.ask(request, None);
         match reply.map_err(|errno| self.explained(session, path, errno.into()))?.0 {
             Reply::Made { attr, .. } => Ok(Found {
-                node: session.hold(attr.node).into(),
+                node: session.hold(attr.node, &parent.node).into(),
                 attr: session.shown(attr),
                 path: path.clone(),
                 session: session.clone(),

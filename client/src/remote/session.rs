@@ -49,6 +49,8 @@ pub struct Held {
     node: Node,
     /// The root is known without being counted.
     is_counted: bool,
+    /// The directory that it was found in, kept for as long: through it the server may have to find the node.
+    _above: Option<Arc<Held>>,
 }
 
 impl Session {
@@ -132,15 +134,16 @@ impl Session {
         self.inner.rpc.keep(bytes)
     }
 
-    /// Takes over a lookup count that came with an answer. It is given back when what is returned is dropped.
-    pub fn hold(&self, node: Node) -> Held {
-        Held { inner: Arc::clone(&self.inner), node, is_counted: true }
+    /// Takes over a lookup count that came with an answer about a name in this directory. It is given back when what is
+    /// returned is dropped, and before that of the directory.
+    pub fn hold(&self, node: Node, above: &Arc<Held>) -> Held {
+        Held { inner: Arc::clone(&self.inner), node, is_counted: true, _above: Some(Arc::clone(above)) }
     }
 
     /// The root of the share.
     pub fn root(&self) -> Held {
         let node = self.inner.welcome.root.node;
-        Held { inner: Arc::clone(&self.inner), node, is_counted: false }
+        Held { inner: Arc::clone(&self.inner), node, is_counted: false, _above: None }
     }
 
     /// Closes an open file, some time soon.

@@ -244,10 +244,10 @@ fn leaves(link: Option<(RemotePath, Vec<u8>)>) -> Reason {
     Reason::LinkLeaves { link, target: printable(&target) }
 }
 
-fn look_up(session: &Session, parent: &Held, name: Name) -> Result<(Arc<Held>, Attr), Reason> {
+fn look_up(session: &Session, parent: &Arc<Held>, name: Name) -> Result<(Arc<Held>, Attr), Reason> {
     let request = Request::Lookup { parent: parent.node(), name, also_open: None };
     match session.ask(request, None)?.0 {
-        Reply::Entry { attr, .. } => Ok((Arc::new(session.hold(attr.node)), attr)),
+        Reply::Entry { attr, .. } => Ok((Arc::new(session.hold(attr.node, parent)), attr)),
         other => Err(unexpected(&other)),
     }
 }

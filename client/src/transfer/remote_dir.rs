@@ -86,7 +86,11 @@ impl RemoteDir {
                 .into_iter()
                 .filter_map(|listed| {
                     let attr = listed.attr?;
-                    Some((listed.name, self.session.shown(attr), Arc::new(self.session.hold(attr.node))))
+                    Some((
+                        listed.name,
+                        self.session.shown(attr),
+                        Arc::new(self.session.hold(attr.node, &self.held)),
+                    ))
                 })
                 .collect();
             for (name, attr, held) in listed {
@@ -105,7 +109,7 @@ impl RemoteDir {
 
     fn child_of(&self, name: &Name, attr: &Attr) -> RemoteDir {
         RemoteDir {
-            held: Arc::new(self.session.hold(attr.node)),
+            held: Arc::new(self.session.hold(attr.node, &self.held)),
             path: self.path.child(name.clone()),
             session: self.session.clone(),
         }

@@ -529,7 +529,7 @@ fn make_link(directory: &RemoteDir, name: &Name, target: &[u8]) -> Result<(), Er
     let request = Request::Symlink { parent: directory.node(), name: name.clone(), target: target.to_vec() };
     match directory.session.ask(request, None)?.0 {
         Reply::Made { attr, .. } => {
-            drop(directory.session.hold(attr.node));
+            drop(directory.session.hold(attr.node, &directory.held));
             Ok(())
         }
         other => Err(unexpected(&other)),

@@ -398,7 +398,7 @@ fn claim(directory: &RemoteDir, names: StagedNames, mode: u32) -> Result<Option<
         flags: libc::O_RDWR as u32,
     };
     let (fh, node) = match session.ask(request, None)?.0 {
-        Reply::Created { fh, attr, .. } => (fh, Arc::new(session.hold(attr.node))),
+        Reply::Created { fh, attr, .. } => (fh, Arc::new(session.hold(attr.node, &directory.held))),
         other => return Err(unexpected(&other).into()),
     };
     let staged = Staged { session, fh, node, names, journal: None };
@@ -448,7 +448,7 @@ fn begin_journal(directory: &RemoteDir, name: &Name, records: &[u8]) -> Option<F
     let request =
         Request::Create { parent: directory.node(), name: name.clone(), mode: 0o600, umask: 0, flags };
     let Ok((Reply::Created { fh, attr, .. }, _)) = session.ask(request, None) else { return None };
-    drop(session.hold(attr.node));
+    drop(session.hold(attr.node, &directory.held));
     for piece in records.chunks(PAYLOAD_BYTES_MAX) {
         let request = Request::Write { fh, at: WriteAt::End, sync: WriteSync::None };
         if session.ask(request, Some(session.keep(piece))).is_err() {

@@ -115,6 +115,32 @@ fn a_path_is_walked_name_by_name_and_given_back() {
 }
 
 #[test]
+fn a_directory_is_given_back_after_what_was_found_in_it() {
+    let (peer, remote) = with_remote();
+    let finding = begin(&remote, |remote| remote.find(&path("/"), Follow::Yes));
+    peer.expect(&Request::GetAttr { node: ROOT, fh: None }).reply(Reply::Attr(directory(100, 1)));
+    let mut found = finding.join().unwrap().unwrap();
+    for id in [2, 3, 4] {
+        let (node, above) = (found.node.node(), found);
+        let listing = begin(&remote, move |remote| {
+            let mut listing = remote.list_found(above, &path("/"));
+            let first = listing.next().unwrap()?.into_iter().next().unwrap();
+            Ok(first.into_found(listing.directory()).unwrap())
+        });
+        let asked = peer.call();
+        assert!(matches!(asked.request, Request::ReadDir { node: of, .. } if of == node), "{asked:?}");
+        let entries = vec![listed("d", 1, directory(id, 1))];
+        asked.reply(Reply::Listing { entries, end: true, exact: false, change: Change(1) });
+        found = listing.join().unwrap().unwrap();
+        // Nothing but what was found in it has the directory any more.
+        peer.expect_silence(Duration::from_millis(100));
+    }
+    drop(found);
+    let counts: Vec<_> = [2, 3, 4].map(|id| (directory(id, 1).node, 1)).into();
+    assert_eq!(given_back(&peer, remote), counts);
+}
+
+#[test]
 fn links_are_followed_within_the_share() {
     let (peer, remote) = with_remote();
     let pending = stat(&remote, "/l/x");
