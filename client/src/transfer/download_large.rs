@@ -9,9 +9,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use nearfs_protocol::attr::Attr;
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::hash::{CHUNK_BYTES, Hasher, hash};
+use nearfs_protocol::hash::{CHUNK_BYTES, hash};
 use nearfs_protocol::id::{Change, ContentHash, Fh};
-use nearfs_protocol::limits::HASHED_BYTES_MAX;
 use nearfs_protocol::message::{Reply, Request, SeekTarget};
 use nearfs_transport::pool::Payload;
 use rustix::fs::OFlags;
@@ -20,16 +19,15 @@ use crate::remote::{Outcome, Patience, Session};
 use crate::transfer::download::DownloadTask;
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::{Journal, SourceStamp, StagedNames, record};
-use crate::transfer::local::{LocalDir, begin_writing, is_same, is_sparse, lock, set_file_attr};
+use crate::transfer::landing::{Chunk, Landed, Landing};
+use crate::transfer::local::{LocalDir, is_same, is_sparse, lock, set_file_attr};
 use crate::transfer::meter::Running;
 use crate::transfer::remote_dir::unexpected;
 use crate::transfer::upload_large::{NO_ROOM_PAUSE, ask_for, hashes_of, is_worth_keeping};
-use crate::transfer::{TRIES, Transfer};
+use crate::transfer::{HASHED_CHUNKS, TRIES, Transfer};
 
 /// Bytes that are asked for at a time.
 const PIECE_BYTES: u64 = 256 * 1024;
-/// After so many bytes the disk begins to write them, so that little is left to wait for at the end.
-const FLUSH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A file of the server that is open for reading.
 struct Source {
@@ -42,7 +40,7 @@ struct Source {
 /// An incomplete file of this machine, locked.
 struct Staged {
     names: StagedNames,
-    file: File,
+    file: Arc<File>,
     journal: Option<File>,
 }
 
@@ -59,16 +57,27 @@ struct Receiving {
     running: Arc<Running>,
     hashes: HashMap<u64, ContentHash>,
     arriving: HashMap<u64, Arriving>,
-    tell: Sender<Piece>,
-    told: Receiver<Piece>,
+    tell: Sender<Event>,
+    told: Receiver<Event>,
+    /// Pieces that were asked for and have not arrived.
     under_way: usize,
+    /// Writes down what has arrived.
+    landing: Option<Landing>,
+    /// Chunks that are being written down.
+    landing_count: usize,
+    /// Room that is taken: of what is under way, has arrived, or is being written down.
+    held_bytes: u64,
     /// Hashes that the source's end was asked for, by the first chunk.
     compared: Receiver<(u64, Outcome)>,
     compare: Sender<(u64, Outcome)>,
     comparing: usize,
     remote_hashes: HashMap<u64, ContentHash>,
-    /// Bytes that were written since the disk was last told to begin with them.
-    unflushed: u64,
+}
+
+/// What whoever receives waits for.
+enum Event {
+    Piece(Piece),
+    Landed(Landed),
 }
 
 /// A range that was asked for, and what came of it.
@@ -126,18 +135,18 @@ impl Transfer {
             tell,
             told,
             under_way: 0,
+            landing: None,
+            landing_count: 0,
+            held_bytes: 0,
             compared,
             compare,
             comparing: 0,
             remote_hashes: HashMap::new(),
-            unflushed: 0,
         };
         let brought = self
             .begin_local(&mut receiving, &earlier, &task.to)
             .map_err(|error| here(error).cause)
-            .and_then(|()| self.receive_all(&mut receiving));
-        // What is still under way has to be waited for: its bytes are counted.
-        while receiving.under_way > 0 && self.settle_piece(&mut receiving).is_ok() {}
+            .and_then(|()| self.receive_beside(&mut receiving));
         let complete = brought.and_then(|()| self.complete_local(&mut receiving, task));
         complete.map_err(|cause| {
             if !is_worth_keeping(&cause) {
@@ -188,12 +197,30 @@ impl Transfer {
         Ok(())
     }
 
+    /// Receives everything, while other threads write down what has arrived.
+    fn receive_beside(&self, receiving: &mut Receiving) -> Result<(), Cause> {
+        std::thread::scope(|scope| {
+            let tell = receiving.tell.clone();
+            let landed = move |landed| drop(tell.send(Event::Landed(landed)));
+            receiving.landing = Some(Landing::begin(scope, &receiving.staged.file, landed));
+            let received = self.receive_all(receiving);
+            // What is still under way has to be waited for, whatever comes of it: its bytes are counted.
+            while receiving.under_way + receiving.landing_count > 0
+                && let Ok(event) = receiving.told.recv()
+            {
+                let _ = self.received(receiving, event);
+            }
+            self.window.give_bytes(std::mem::take(&mut receiving.held_bytes));
+            receiving.landing = None;
+            received
+        })
+    }
+
     fn receive_all(&self, receiving: &mut Receiving) -> Result<(), Cause> {
         let chunks = receiving.source.stamp.chunks();
         let mut content_part = receiving.source.next_content(0)?;
-        let span = HASHED_BYTES_MAX as u64 / CHUNK_BYTES;
         for chunk in 0..chunks {
-            if chunk % span == 0 {
+            if chunk % HASHED_CHUNKS == 0 {
                 self.ask_hashes(receiving, chunk);
             }
             if receiving.hashes.contains_key(&chunk) {
@@ -215,41 +242,48 @@ impl Transfer {
                 self.ask_piece(receiving, chunk, offset, PIECE_BYTES.min(begin + bytes - offset))?;
             }
         }
-        while receiving.under_way > 0 {
-            self.settle_piece(receiving)?;
+        while receiving.under_way + receiving.landing_count > 0 {
+            self.receive_one(receiving)?;
         }
         Ok(())
     }
 
     fn ask_piece(&self, receiving: &mut Receiving, chunk: u64, offset: u64, bytes: u64) -> Result<(), Cause> {
-        while let Ok(piece) = receiving.told.try_recv() {
-            self.arrived(receiving, piece)?;
+        while let Ok(event) = receiving.told.try_recv() {
+            self.received(receiving, event)?;
         }
         while !self.window.take_free_bytes(bytes) {
-            match receiving.under_way {
+            match receiving.under_way + receiving.landing_count {
                 0 => std::thread::sleep(NO_ROOM_PAUSE),
-                _ => self.settle_piece(receiving)?,
+                _ => self.receive_one(receiving)?,
             }
         }
         self.window.await_turn(bytes)?;
+        receiving.held_bytes += bytes;
         let tell = receiving.tell.clone();
         let request = Request::Read { fh: receiving.source.fh, offset, size: bytes as u32 };
         receiving.under_way += 1;
         receiving.source.session.start(request, None, Patience::Endless, move |outcome| {
-            let _ = tell.send(Piece { chunk, offset, bytes, outcome });
+            let _ = tell.send(Event::Piece(Piece { chunk, offset, bytes, outcome }));
         });
         Ok(())
     }
 
-    fn settle_piece(&self, receiving: &mut Receiving) -> Result<(), Cause> {
-        let piece = receiving.told.recv().map_err(|_| Errno::EIO)?;
-        self.arrived(receiving, piece)
+    fn receive_one(&self, receiving: &mut Receiving) -> Result<(), Cause> {
+        let event = receiving.told.recv().map_err(|_| Errno::EIO)?;
+        self.received(receiving, event)
     }
 
-    /// A piece has arrived, or not.
+    fn received(&self, receiving: &mut Receiving, event: Event) -> Result<(), Cause> {
+        match event {
+            Event::Piece(piece) => self.arrived(receiving, piece),
+            Event::Landed(landed) => self.landed(receiving, landed),
+        }
+    }
+
+    /// A piece has arrived, or not. The last of a chunk has the chunk written down.
     fn arrived(&self, receiving: &mut Receiving, piece: Piece) -> Result<(), Cause> {
         receiving.under_way -= 1;
-        self.window.give_bytes(piece.bytes);
         let content = match piece.outcome? {
             (Reply::Read { change }, content) => {
                 if content.len() as u64 != piece.bytes || change.0 != receiving.source.stamp.change {
@@ -259,28 +293,32 @@ impl Transfer {
             }
             (other, _) => return Err(unexpected(&other).into()),
         };
-        receiving.staged.file.write_all_at(&content, piece.offset)?;
-        receiving.unflushed += piece.bytes;
-        if receiving.unflushed >= FLUSH_BYTES {
-            receiving.unflushed = 0;
-            begin_writing(&receiving.staged.file);
-        }
         self.meter.far(piece.bytes);
         self.meter.moved(piece.bytes);
         receiving.running.moved(piece.bytes);
         let Some(arriving) = receiving.arriving.get_mut(&piece.chunk) else { return Ok(()) };
         arriving.bytes += piece.bytes;
         arriving.pieces.insert(piece.offset, content);
-        if arriving.bytes == receiving.source.chunk_bytes(piece.chunk) {
-            let mut hasher = Hasher::default();
-            arriving.pieces.values().for_each(|content| hasher.update(content));
-            receiving.arriving.remove(&piece.chunk);
-            let hash = hasher.finish();
-            receiving.hashes.insert(piece.chunk, hash);
-            // A journal with gaps costs bringing them again, nothing else.
-            if let Some(journal) = &mut receiving.staged.journal {
-                let _ = journal.write_all(&record(piece.chunk, hash));
-            }
+        if arriving.bytes == receiving.source.chunk_bytes(piece.chunk)
+            && let Some(Arriving { pieces, bytes }) = receiving.arriving.remove(&piece.chunk)
+            && let Some(landing) = &receiving.landing
+        {
+            receiving.landing_count += 1;
+            landing.write(Chunk { number: piece.chunk, bytes, pieces });
+        }
+        Ok(())
+    }
+
+    /// A chunk has been written down, or not.
+    fn landed(&self, receiving: &mut Receiving, landed: Landed) -> Result<(), Cause> {
+        receiving.landing_count -= 1;
+        receiving.held_bytes -= landed.bytes;
+        self.window.give_bytes(landed.bytes);
+        let hash = landed.outcome?;
+        receiving.hashes.insert(landed.number, hash);
+        // A journal with gaps costs bringing them again, nothing else.
+        if let Some(journal) = &mut receiving.staged.journal {
+            let _ = journal.write_all(&record(landed.number, hash));
         }
         Ok(())
     }
@@ -290,7 +328,7 @@ impl Transfer {
         let request = Request::HashRange {
             fh: receiving.source.fh,
             offset: chunk * CHUNK_BYTES,
-            length: HASHED_BYTES_MAX as u64,
+            length: HASHED_CHUNKS * CHUNK_BYTES,
             chunk_bytes: CHUNK_BYTES as u32,
         };
         let compare = receiving.compare.clone();
@@ -412,12 +450,12 @@ fn claim_local(task: &DownloadTask) -> std::io::Result<(Staged, Option<Journal>)
         && is_same(&named, &rustix::fs::fstat(&file)?)
     {
         let journal = read_journal(&task.to, &names);
-        return Ok((Staged { names, file, journal: None }, journal));
+        return Ok((Staged { names, file: Arc::new(file), journal: None }, journal));
     }
     let names = StagedNames::fresh().map_err(invalid)?;
     let file = task.to.create(&names.part, 0o600)?;
     lock(&file);
-    Ok((Staged { names, file, journal: None }, None))
+    Ok((Staged { names, file: Arc::new(file), journal: None }, None))
 }
 
 fn read_journal(directory: &LocalDir, names: &StagedNames) -> Option<Journal> {

@@ -35,7 +35,7 @@ pub struct Running {
 /// Counts at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Bytes of content that are where they belong, those found there included.
+    /// Bytes of content that have arrived, those found there included.
     pub bytes: u64,
     /// Bytes of all files found so far.
     pub bytes_expected: u64,
@@ -148,7 +148,7 @@ impl Meter {
 }
 
 impl Running {
-    /// Bytes of it that are where they belong.
+    /// Bytes of it that have arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

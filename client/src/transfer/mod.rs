@@ -10,6 +10,7 @@ mod download;
 mod download_large;
 mod failure;
 mod journal;
+mod landing;
 mod local;
 mod meter;
 mod mirror;
@@ -25,7 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::limits::PAYLOAD_BYTES_MAX;
+use nearfs_protocol::hash::CHUNK_BYTES;
+use nearfs_protocol::limits::{HASHED_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use nearfs_protocol::version::Features;
 
 use crate::cancel::{Cancel, Listening};
@@ -45,10 +47,14 @@ const WALKERS: usize = 8;
 const SMALL_THREADS: usize = 2;
 /// Large files that are under way at once.
 const LARGE_THREADS: usize = 4;
+/// Chunks of a large file whose hashes are asked for at a time.
+const HASHED_CHUNKS: u64 = 16;
 /// How often a file that changes while it is copied is begun anew.
 const TRIES: usize = 3;
 /// How often it is looked whether anything has moved.
 const STALL_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+const _: () = assert!(HASHED_CHUNKS * CHUNK_BYTES <= HASHED_BYTES_MAX as u64);
 
 /// How files are transferred.
 #[derive(Clone, Debug)]

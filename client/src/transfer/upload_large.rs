@@ -12,7 +12,7 @@ use nearfs_protocol::attr::{Attr, FileKind, Lock, LockKind, LockStyle, SetAttr};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::hash::{CHUNK_BYTES, hash};
 use nearfs_protocol::id::{ContentHash, Fh, Node};
-use nearfs_protocol::limits::{HASH_BYTES, HASHED_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use nearfs_protocol::limits::{HASH_BYTES, PAYLOAD_BYTES_MAX};
 use nearfs_protocol::message::{Publication, Reply, Request, WriteAt, WriteSync};
 use nearfs_protocol::name::Name;
 use rustix::fs::OFlags;
@@ -24,7 +24,7 @@ use crate::transfer::local::{next_content, stamp_of};
 use crate::transfer::meter::Running;
 use crate::transfer::remote_dir::{RemoteDir, unexpected};
 use crate::transfer::upload::UploadTask;
-use crate::transfer::{TRIES, Transfer};
+use crate::transfer::{HASHED_CHUNKS, TRIES, Transfer};
 
 /// Bytes that are sent at a time.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -63,6 +63,10 @@ struct Sending<'task> {
     unflushed: u64,
     /// What becomes of that. Who is told of an error there is the only one who ever is.
     flushes: Vec<Receiver<Outcome>>,
+    /// Chunks of each span of [`HASHED_CHUNKS`] that the server does not have yet.
+    missing: HashMap<u64, u64>,
+    /// Hashes of the spans that it has, as it computes them of its own file, by their first chunks.
+    arrived: Vec<(u64, Receiver<Outcome>)>,
 }
 
 impl Transfer {
@@ -123,10 +127,16 @@ impl Transfer {
             under_way: 0,
             unflushed: 0,
             flushes: Vec::new(),
+            missing: HashMap::new(),
+            arrived: Vec::new(),
         };
         let sent = self.begin_staged(&mut sending, &earlier).and_then(|()| self.send_all(&mut sending));
-        // What is still under way has to be waited for: its bytes are counted.
-        while sending.under_way > 0 && self.settle_one(&mut sending).is_ok() {}
+        // What is still under way has to be waited for, whatever comes of it: its bytes are counted.
+        while sending.under_way > 0
+            && let Ok(answer) = sending.told.recv()
+        {
+            let _ = self.settle(&mut sending, answer);
+        }
         self.write_records(&mut sending);
         let complete = sent.and_then(|()| self.complete_staged(&mut sending, &stat));
         match complete {
@@ -205,6 +215,7 @@ impl Transfer {
         let mut room = vec![0; CHUNK_BYTES as usize];
         for chunk in 0..sending.stamp.chunks() {
             if sending.hashes.contains_key(&chunk) {
+                sending.has_arrived(chunk);
                 continue;
             }
             let (begin, bytes) = (chunk * CHUNK_BYTES, sending.chunk_bytes(chunk));
@@ -221,6 +232,7 @@ impl Transfer {
             sending.hashes.insert(chunk, hash(content));
             if is_hole {
                 self.moved(sending, bytes);
+                sending.has_arrived(chunk);
                 continue;
             }
             sending.unsettled.insert(chunk, content.len().div_ceil(PIECE_BYTES) as u64);
@@ -295,6 +307,7 @@ impl Transfer {
         *left -= 1;
         if *left == 0 {
             sending.unsettled.remove(&chunk);
+            sending.has_arrived(chunk);
             if let Some(hash) = sending.hashes.get(&chunk) {
                 sending.records.extend(record(chunk, *hash));
             }
@@ -328,16 +341,18 @@ impl Transfer {
         for flush in sending.flushes.drain(..) {
             flush.recv().unwrap_or(Err(Errno::EIO))?;
         }
-        let (staged, task) = (&sending.staged, sending.task);
-        let size = sending.stamp.size;
-        let mut arrived = Vec::new();
-        for offset in (0..size).step_by(HASHED_BYTES_MAX) {
-            arrived.extend(remote_hashes(staged, offset, HASHED_BYTES_MAX as u64)?);
+        let mut arrived = HashMap::new();
+        for (first, hashes) in sending.arrived.drain(..) {
+            arrived.extend((first..).zip(hashes_of(hashes.recv().unwrap_or(Err(Errno::EIO))?)?));
         }
-        let sent = (0..sending.stamp.chunks()).map(|chunk| sending.hashes.get(&chunk));
-        if arrived.len() as u64 != sending.stamp.chunks() || !sent.eq(arrived.iter().map(Some)) {
+        let is_equal = (0..sending.stamp.chunks()).all(|chunk| {
+            let sent = sending.hashes.get(&chunk);
+            sent.is_some() && sent == arrived.get(&chunk)
+        });
+        if !is_equal {
             return Err(Cause::Differs);
         }
+        let (staged, task) = (&sending.staged, sending.task);
         let mode = if self.options.archive {
             before.st_mode & 0o7777
         } else {
@@ -375,6 +390,23 @@ impl Transfer {
 impl Sending<'_> {
     fn chunk_bytes(&self, chunk: u64) -> u64 {
         CHUNK_BYTES.min(self.stamp.size.saturating_sub(chunk * CHUNK_BYTES))
+    }
+
+    /// The server has all of a chunk. Once it has all of a span it hashes what it has, while the rest is under way.
+    fn has_arrived(&mut self, chunk: u64) {
+        let (span, first) = (chunk / HASHED_CHUNKS, chunk - chunk % HASHED_CHUNKS);
+        let chunks = HASHED_CHUNKS.min(self.stamp.chunks() - first);
+        let missing = self.missing.entry(span).or_insert(chunks);
+        *missing -= 1;
+        if *missing > 0 {
+            return;
+        }
+        self.missing.remove(&span);
+        let (tell, hashes) = mpsc::sync_channel(1);
+        let request = hash_request(self.staged.fh, first * CHUNK_BYTES, HASHED_CHUNKS * CHUNK_BYTES);
+        let session = &self.staged.session;
+        session.start(request, None, Patience::Endless, move |outcome| drop(tell.send(outcome)));
+        self.arrived.push((first, hashes));
     }
 }
 
@@ -466,8 +498,11 @@ fn set_size(staged: &Staged, size: u64) -> Result<(), Cause> {
 }
 
 fn remote_hashes(staged: &Staged, offset: u64, length: u64) -> Result<Vec<ContentHash>, Cause> {
-    let request = Request::HashRange { fh: staged.fh, offset, length, chunk_bytes: CHUNK_BYTES as u32 };
-    hashes_of(ask_for(&staged.session, request)?)
+    hashes_of(ask_for(&staged.session, hash_request(staged.fh, offset, length))?)
+}
+
+fn hash_request(fh: Fh, offset: u64, length: u64) -> Request {
+    Request::HashRange { fh, offset, length, chunk_bytes: CHUNK_BYTES as u32 }
 }
 
 /// The hashes that an answer brought.
