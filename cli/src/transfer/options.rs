@@ -41,7 +41,7 @@ pub(crate) struct PaceOptions {
     /// Write down how fast it goes: time, bytes, rate, average over 60 points
     #[arg(long, value_name = "FILE.csv")]
     pub(crate) rate_log: Option<PathBuf>,
-    /// Draw how fast it went
+    /// Draw how fast it went: seconds against MiB a second
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) rate_plot: Option<PathBuf>,
     /// Draw this earlier log into the same picture

@@ -37,6 +37,11 @@ pub(super) struct Rates {
 }
 
 impl Rates {
+    /// Whether anybody looks at them.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.log.is_some() || self.plot.is_some()
+    }
+
     pub(super) fn begin(options: &PaceOptions) -> Result<Rates, Failure> {
         let mut log = None;
         if let Some(path) = &options.rate_log {
@@ -50,7 +55,7 @@ impl Rates {
 
     /// So many bytes were moved by now.
     pub(super) fn point(&mut self, elapsed: Duration, bytes: u64) -> Result<(), Failure> {
-        if self.log.is_none() && self.plot.is_none() {
+        if !self.are_wanted() {
             return Ok(());
         }
         let seconds = elapsed.as_secs_f64();
@@ -75,16 +80,23 @@ impl Rates {
     /// The transfer is over.
     pub(super) fn end(mut self, elapsed: Duration, bytes: u64) -> Result<(), Failure> {
         self.point(elapsed, bytes)?;
+        // Logs are told apart by their names, as a person gave them.
+        let mut name = "this transfer".to_owned();
         if let Some((mut file, path)) = self.log {
             file.flush().map_err(Failure::local(&path))?;
+            name = log_name(&path);
         }
         let Some((plot, compare)) = self.plot else { return Ok(()) };
-        let mut series = vec![("this transfer".to_owned(), self.points)];
+        let mut series = vec![(name, self.points)];
         if let Some(compare) = compare {
-            series.push((compare.display().to_string(), read(&compare)?));
+            series.push((log_name(&compare), read(&compare)?));
         }
         draw(&plot, &series).map_err(|error| Failure::Refused(format!("{}: {error}", plot.display())))
     }
+}
+
+fn log_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Reads a log that was written before.

@@ -17,8 +17,10 @@ use crate::transfer::options::PaceOptions;
 use crate::transfer::progress::Progress;
 use crate::transfer::rates::Rates;
 
-/// How often the display and the rate log go on.
+/// How often the display goes on.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a point of the rate is taken, where somebody wants them.
+const RATE_TICK: Duration = Duration::from_millis(20);
 
 /// What others are told of a transfer before it begins.
 pub(crate) struct Announcement {
@@ -182,9 +184,10 @@ fn show(
 ) -> Result<(), Failure> {
     let mut progress = Progress::begin(!choices.quiet && !choices.json);
     let begun = Instant::now();
-    let mut next_tick = begun;
+    let (mut next_tick, mut next_point) = (begun, begun);
+    let wait = if rates.are_wanted() { RATE_TICK } else { TICK };
     loop {
-        match events.recv_timeout(TICK) {
+        match events.recv_timeout(wait) {
             Ok(Event::Over) | Err(RecvTimeoutError::Disconnected) => {
                 progress.end();
                 return Ok(());
@@ -196,6 +199,10 @@ fn show(
             next_tick = Instant::now() + TICK;
             let counts = transfer.meter().counts();
             progress.show(&counts, &transfer.meter().running());
+        }
+        if Instant::now() >= next_point {
+            next_point = Instant::now() + RATE_TICK;
+            let counts = transfer.meter().counts();
             rates.point(begun.elapsed(), counts.bytes - counts.resumed_bytes)?;
         }
     }

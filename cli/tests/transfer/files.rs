@@ -142,9 +142,10 @@ fn rates_are_logged_and_drawn() {
     assert!((points.last().unwrap()[3] - average).abs() < 2.0 + average / 100.0);
     let plot = fs::read_to_string(world.directory.path().join("plot.svg")).unwrap();
     assert!(plot.contains("<svg") && plot.contains("MiB/s"));
-    let compared = ["get", "--rate-plot", "both.svg", "--rate-compare", "log.csv", "@/f", "g"];
-    run(&mut transfer(&world, &compared)).succeeded();
-    assert!(fs::read_to_string(world.directory.path().join("both.svg")).unwrap().contains("log.csv"));
+    let logged = ["get", "--rate-log", "down.csv", "--rate-plot", "both.svg", "--rate-compare", "log.csv"];
+    run(&mut transfer(&world, &[&logged[..], &["@/f", "g"]].concat())).succeeded();
+    let both = fs::read_to_string(world.directory.path().join("both.svg")).unwrap();
+    assert!(both.contains("down.csv") && both.contains("log.csv"), "{both}");
 }
 
 #[test]
