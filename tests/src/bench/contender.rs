@@ -93,8 +93,8 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// Puts the delay proxy before a server that has a port.
-fn delay(server: &mut Server, rtt: Duration, site: &Site) -> anyhow::Result<Option<Daemon>> {
+/// Puts the delay proxy before a server that has a port. Without a delay there is none.
+pub(super) fn delay(server: &mut Server, rtt: Duration, site: &Site) -> anyhow::Result<Option<Daemon>> {
     if rtt.is_zero() || server.port == 0 {
         return Ok(None);
     }

@@ -112,9 +112,18 @@ impl Drop for Daemon {
 /// # Errors
 /// When it cannot be started, fails, or takes too long.
 pub(super) fn run_timed(command: &mut Command, limit: Duration) -> anyhow::Result<Duration> {
+    let took = run_limited(command, limit)?;
+    took.with_context(|| format!("{} was killed after {} s", words(command), limit.as_secs()))
+}
+
+/// Runs `command` to its end and answers how long it took; none if it was killed because `limit` was over.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub(super) fn run_limited(command: &mut Command, limit: Duration) -> anyhow::Result<Option<Duration>> {
     let name = words(command);
     let started = Instant::now();
-    let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+    let mut child = end_with_us(command).spawn().with_context(|| format!("cannot start {name}"))?;
     // A descriptor, unlike a number, never comes to mean another process.
     let pidfd = rustix::process::pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty())?;
     let (ended, watched) = mpsc::channel::<()>();
@@ -126,13 +135,13 @@ pub(super) fn run_timed(command: &mut Command, limit: Duration) -> anyhow::Resul
     let took = started.elapsed();
     drop(ended);
     if watchdog.join().unwrap_or(false) {
-        bail!("{name} was killed after {} s", limit.as_secs());
+        return Ok(None);
     }
     let status = status?;
     if !status.success() {
         bail!("{name} failed: {status}");
     }
-    Ok(took)
+    Ok(Some(took))
 }
 
 /// Lets the kernel end a daemon when the benchmark itself is killed.

@@ -22,11 +22,13 @@ mod scratch;
 mod size;
 mod stage;
 mod system;
+mod transfers;
 mod usage;
 mod workload;
 mod workspace;
 
 pub use options::Options;
+pub use transfers::{EvaluationOptions, evaluate};
 
 use std::collections::BTreeMap;
 
@@ -34,11 +36,14 @@ use record::{Machine, Record};
 use system::System;
 use workspace::Workspace;
 
-/// Runs the comparison and writes `bench.md`, `bench.json` and `bench.svg`.
+/// Runs the comparison and writes `bench.md`, `bench.json` and `bench.svg`; that of transfers `transfers.md` and so on.
 ///
 /// # Errors
 /// When nothing can be measured at all; a single workload that fails is part of the report.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    if options.transfers {
+        return transfers::run(options);
+    }
     let plans = options.stages()?;
     let workspace = Workspace::open(&options.out)?;
     let (systems, skipped) = choose(options)?;

@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Whether servers, clients and workload share one core.
 ///
 /// Waking a thread on another core can cost ten times the work of a small request, and whether that happens
 /// is luck; on one core the figures hold still and tell the work each operation costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Placement {
     /// Everything on core 0.

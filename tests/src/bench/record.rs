@@ -92,7 +92,8 @@ impl SystemRecord {
     }
 }
 
-fn median(samples: &[f64]) -> Option<f64> {
+/// The one in the middle, or the mean of the two there; none of no samples.
+pub(super) fn median(samples: &[f64]) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -104,6 +105,18 @@ fn median(samples: &[f64]) -> Option<f64> {
 }
 
 impl Machine {
+    /// For people, as a part of a sentence. Of the kernel's version only what others can compare theirs with.
+    pub(super) fn in_words(&self) -> String {
+        let version: Vec<&str> = self.kernel.split('.').take(2).collect();
+        format!(
+            "Linux {}, {} cores ({}), {:.0} GiB of memory",
+            version.join("."),
+            self.cores,
+            self.processor,
+            self.memory_bytes as f64 / (1u64 << 30) as f64
+        )
+    }
+
     /// Reads what `/proc` says of this machine.
     pub(super) fn here() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();

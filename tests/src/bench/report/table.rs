@@ -8,18 +8,12 @@ use crate::bench::metric::{METRICS, Metric, Unit};
 use crate::bench::record::{Record, StageRecord, SystemRecord};
 use crate::bench::system::Role;
 
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
-
 /// The whole report.
 pub(in crate::bench) fn markdown(record: &Record) -> String {
-    let machine = &record.machine;
     let mut text = format!(
-        "# Benchmark\n\nkernel {}, {} cores ({}), {:.0} GiB of memory. Medians; \"fresh\" means a client that \
-         has just mounted, while the server's page cache is warm.\n",
-        machine.kernel,
-        machine.cores,
-        machine.processor,
-        machine.memory_bytes as f64 / MEBIBYTE / 1024.0
+        "# Benchmark\n\n{}. Medians; \"fresh\" means a client that has just mounted, while the server's page \
+         cache is warm.\n",
+        record.machine.in_words()
     );
     for (name, reason) in &record.skipped {
         line(&mut text, &format!("\nLeft out: {name} ({reason})."));

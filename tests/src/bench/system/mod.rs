@@ -5,7 +5,7 @@ mod local;
 mod nearfs;
 mod passthrough;
 mod rclone;
-mod sshd;
+pub(super) mod sshd;
 mod sshfs;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ use serde::Serialize;
 
 use super::daemon::Daemon;
 use super::placement::Placement;
+
+pub(super) use nearfs::Nearfs;
+pub(super) use sshfs::{no_sftp_server, sftp_server};
 
 /// What a system is to the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,7 +95,7 @@ pub(super) fn all() -> Vec<Box<dyn System>> {
     vec![
         Box::new(local::Local),
         Box::new(passthrough::Passthrough),
-        Box::new(nearfs::Nearfs),
+        Box::new(Nearfs),
         Box::new(sshfs::Sshfs),
         Box::new(sshfs::SshfsPlain),
         Box::new(gluster::Gluster),
@@ -107,7 +110,7 @@ pub(super) fn sibling(name: &str) -> PathBuf {
 }
 
 /// The reason to skip a system whose program of ours is not there.
-fn not_built(name: &str) -> Option<String> {
+pub(super) fn not_built(name: &str) -> Option<String> {
     (!sibling(name).is_file()).then(|| format!("{name} is not built"))
 }
 
@@ -120,7 +123,7 @@ fn installed(name: &str) -> Option<PathBuf> {
 }
 
 /// The reason to skip a system whose programs are not all there.
-fn missing(programs: &[&str]) -> Option<String> {
+pub(super) fn missing(programs: &[&str]) -> Option<String> {
     let absent: Vec<&str> = programs.iter().copied().filter(|name| installed(name).is_none()).collect();
     (!absent.is_empty()).then(|| format!("{} not installed", absent.join(", ")))
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::super::daemon::Daemon;
 use super::{Role, Server, Site, System, not_built, sibling};
 
-pub(super) struct Nearfs;
+pub(in crate::bench) struct Nearfs;
 
 impl System for Nearfs {
     fn name(&self) -> &'static str {

@@ -11,7 +11,7 @@ use super::super::daemon::Daemon;
 use super::{Server, Site, free_port, installed};
 
 /// Starts the server and waits until it takes connections.
-pub(super) fn start(site: &Site, sftp_server: &Path) -> anyhow::Result<Server> {
+pub(in crate::bench) fn start(site: &Site, sftp_server: &Path) -> anyhow::Result<Server> {
     fs::create_dir_all(&site.state)?;
     // The server insists on an empty directory for the process that handles strangers.
     fs::create_dir_all("/run/sshd").context("cannot make /run/sshd; only root can start the ssh server")?;
@@ -29,8 +29,8 @@ pub(super) fn start(site: &Site, sftp_server: &Path) -> anyhow::Result<Server> {
     Ok(Server::listening((daemon, port)))
 }
 
-/// The options that make sshfs use this server and no configuration of the user's.
-pub(super) fn client_options(site: &Site, port: u16) -> Vec<String> {
+/// The options that make ssh, and what goes through it, use this server and no configuration of the user's.
+pub(in crate::bench) fn client_options(site: &Site, port: u16) -> Vec<String> {
     let options = [
         format!("port={port}"),
         format!("IdentityFile={}", user_key(site).display()),

@@ -73,10 +73,10 @@ fn source(site: &Site) -> String {
     format!("127.0.0.1:{}", site.export.display())
 }
 
-fn sftp_server() -> Option<PathBuf> {
+pub(in crate::bench) fn sftp_server() -> Option<PathBuf> {
     SFTP_SERVERS.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
-fn no_sftp_server() -> Option<String> {
+pub(in crate::bench) fn no_sftp_server() -> Option<String> {
     sftp_server().is_none().then(|| "sftp-server not installed".to_owned())
 }
