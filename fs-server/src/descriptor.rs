@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Descriptors that a session holds beside its files: its root, and two for what is kept of it.
+const PER_SESSION: usize = 3;
+
 /// How many descriptors may be held at once, over all exports and sessions. Clones share the count.
 #[derive(Clone)]
 pub struct Descriptors(Arc<Shared>);
@@ -30,8 +33,20 @@ impl Descriptors {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// Counts a session among those that share.
-    pub(crate) fn join(&self) -> Share {
+    /// Counts a session among those that share, with what it holds itself, if there is room: the last quarter is for the
+    /// files of those that are there.
+    pub(crate) fn join(&self) -> Option<Share> {
+        if self.0.held.fetch_add(PER_SESSION, Ordering::Relaxed) + PER_SESSION > self.0.max - self.0.max / 4 {
+            self.0.held.fetch_sub(PER_SESSION, Ordering::Relaxed);
+            return None;
+        }
+        self.0.sessions.fetch_add(1, Ordering::Relaxed);
+        Some(Share(self.clone()))
+    }
+
+    /// The same for a session of before the server was started again, for which there was room.
+    pub(crate) fn join_again(&self) -> Share {
+        self.0.held.fetch_add(PER_SESSION, Ordering::Relaxed);
         self.0.sessions.fetch_add(1, Ordering::Relaxed);
         Share(self.clone())
     }
@@ -79,6 +94,7 @@ impl Drop for Slot {
 impl Drop for Share {
     fn drop(&mut self) {
         self.0.0.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.held.fetch_sub(PER_SESSION, Ordering::Relaxed);
     }
 }
 
@@ -100,16 +116,29 @@ mod tests {
 
     #[test]
     fn a_greedy_session_leaves_others_their_part() {
-        let descriptors = Descriptors::new(16);
+        let descriptors = Descriptors::new(32);
         let shares = [descriptors.join(), descriptors.join()];
+        assert!(shares.iter().all(Option::is_some));
         let mut greedy = Vec::new();
         while let Some(slot) = descriptors.for_file(|| greedy.len()) {
             greedy.push(slot);
         }
-        assert_eq!(greedy.len(), 12);
-        let modest: Vec<_> = (0..4).filter_map(|open| descriptors.for_file(|| open)).collect();
-        assert_eq!(modest.len(), 4);
+        assert_eq!(greedy.len(), 18);
+        let modest: Vec<_> = (0..8).filter_map(|open| descriptors.for_file(|| open)).collect();
+        assert_eq!(modest.len(), 8);
+        assert!(descriptors.join().is_none(), "no room for another");
         drop((shares, modest));
         assert!(descriptors.for_file(|| greedy.len()).is_some(), "it is alone");
+    }
+
+    #[test]
+    fn sessions_leave_a_quarter_to_files() {
+        let descriptors = Descriptors::new(16);
+        let sessions: Vec<_> = std::iter::from_fn(|| descriptors.join()).collect();
+        assert_eq!((sessions.len(), descriptors.held()), (4, 12));
+        let again = descriptors.join_again();
+        assert_eq!(descriptors.held(), 15, "what was there before is taken up in any case");
+        drop((sessions, again));
+        assert_eq!(descriptors.held(), 0);
     }
 }

@@ -197,7 +197,9 @@ fn begin(
         };
         Some(Keeper::new(store, id, store.begin(begun)?))
     };
-    let files = SessionFiles::begin_kept(&shared.tree, id, &path, &shared.pool, keep).map_err(no_export)?;
+    let share = shared.sessions.make_room_for(|| shared.tree.join_descriptors()).ok_or(Refusal::Full)?;
+    let tree = (&shared.tree, share);
+    let files = SessionFiles::begin_kept(tree, id, &path, &shared.pool, keep).map_err(no_export)?;
     files.set_client(&shown);
     let root = files.root().map_err(no_export)?;
     let session =

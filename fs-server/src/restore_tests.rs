@@ -105,7 +105,8 @@ impl World {
             };
             Some(Keeper::new(&life.store, id, life.store.begin(begun)?))
         };
-        let files = SessionFiles::begin_kept(&life.tree, id, &[], &Pool::new(1 << 20), keep).unwrap();
+        let tree = (&life.tree, life.tree.join_descriptors().unwrap());
+        let files = SessionFiles::begin_kept(tree, id, &[], &Pool::new(1 << 20), keep).unwrap();
         life.sessions.insert(id.0, files);
         id.0
     }

@@ -125,6 +125,7 @@ impl Server {
         let Shared { sessions, tree, .. } = &*self.shared;
         sessions.keep_time(Instant::now());
         sessions.make_room(|| tree.descriptors_are_scarce());
+        sessions.bound_courtesy();
         tree.locks.retry();
         self.tidy_records();
     }

@@ -61,19 +61,20 @@ impl SessionFiles {
     /// Starts a session on the directory of the tree that is reached by `path`, its root.
     /// `pool` gives the room for what is read.
     ///
-    /// Errors: `ENOENT`; `ENOTDIR` or `ELOOP` for a symlink on the way, which is never followed.
+    /// Errors: `ENOENT`; `ENOTDIR` or `ELOOP` for a symlink on the way, which is never followed; `ENFILE`.
     pub fn begin(
         tree: &Arc<Tree>,
         session: SessionId,
         path: &[Name],
         pool: &Pool,
     ) -> Result<Arc<SessionFiles>, Errno> {
-        SessionFiles::begin_kept(tree, session, path, pool, |_| None)
+        let share = tree.join_descriptors().ok_or(Errno::ENFILE)?;
+        SessionFiles::begin_kept((tree, share), session, path, pool, |_| None)
     }
 
     /// The same for a session that is to outlive the server's process: `keep` is told its root.
     pub(crate) fn begin_kept(
-        tree: &Arc<Tree>,
+        (tree, share): (&Arc<Tree>, Share),
         session: SessionId,
         path: &[Name],
         pool: &Pool,
@@ -93,7 +94,7 @@ impl SessionFiles {
             transfers: OwnTransfers::default(),
             client: OnceLock::new(),
             keeper: keep(root.node),
-            _share: tree.join_descriptors(),
+            _share: share,
         };
         let held = Arc::new(Held::uncounted(root_fd));
         files.count(&root, &Place::Root(held));
@@ -110,8 +111,10 @@ impl SessionFiles {
         image: &Image,
     ) -> Result<Arc<SessionFiles>, NotRestored> {
         let keeper = Keeper::new(store, begun.session, record.clone());
-        let files = SessionFiles::begin_kept(tree, begun.session, &begun.path, pool, |_| Some(keeper))
-            .map_err(NotRestored::Root)?;
+        let share = tree.join_again();
+        let files =
+            SessionFiles::begin_kept((tree, share), begun.session, &begun.path, pool, |_| Some(keeper))
+                .map_err(NotRestored::Root)?;
         if files.root != begun.root {
             return Err(NotRestored::OtherRoot);
         }

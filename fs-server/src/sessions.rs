@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 
 use crate::session::Session;
 
+/// Most sessions that are kept by courtesy: each costs some descriptors, and memory for what it knows.
+const COURTESY_SESSIONS_MAX: usize = 1024;
 /// Most sessions ended by the owner of which that is remembered.
 const DISMISSED_MAX: usize = 4096;
 
@@ -60,6 +62,38 @@ impl Sessions {
     /// what they hold is needed.
     pub(crate) fn make_room(&self, is_needed: impl Fn() -> bool) {
         while is_needed() {
+            let Some(session) = self.table.lock().take_longest_gone() else { return };
+            evict(&session);
+        }
+    }
+
+    /// What `take` comes to when sessions whose clients have not been heard of for longer than their leases have made
+    /// room for it, the longest gone first and no more than have to.
+    pub(crate) fn make_room_for<T>(&self, take: impl Fn() -> Option<T>) -> Option<T> {
+        let mut is_on_time = false;
+        loop {
+            if let Some(taken) = take() {
+                return Some(taken);
+            }
+            let gone = self.table.lock().take_longest_gone();
+            match gone {
+                Some(gone) => evict(&gone),
+                None if is_on_time => return None,
+                None => {
+                    // Some leases may have run out just now.
+                    self.keep_time(Instant::now());
+                    is_on_time = true;
+                }
+            }
+        }
+    }
+
+    /// Ends sessions of those who have been gone for longest when there are too many of them.
+    pub(crate) fn bound_courtesy(&self) {
+        let sessions = self.all();
+        let is_gone = |session: &&Arc<Session>| matches!(session.phase(), Phase::Courtesy { .. });
+        let excess = sessions.iter().filter(is_gone).count().saturating_sub(COURTESY_SESSIONS_MAX);
+        for _ in 0..excess {
             let Some(session) = self.table.lock().take_longest_gone() else { return };
             evict(&session);
         }

@@ -144,9 +144,23 @@ impl Tree {
         self.descriptors.are_scarce()
     }
 
-    /// A session's part in the descriptors.
-    pub(crate) fn join_descriptors(&self) -> Share {
-        self.descriptors.join()
+    /// A new session's part in the descriptors, if there is room for it. Nodes that are held only to be quick make room.
+    pub(crate) fn join_descriptors(&self) -> Option<Share> {
+        loop {
+            if let Some(share) = self.descriptors.join() {
+                return Some(share);
+            }
+            let let_go = self.nodes.shed();
+            if let_go.is_empty() {
+                return None;
+            }
+            self.remember_handles(let_go);
+        }
+    }
+
+    /// The part of a session of before the server was started again.
+    pub(crate) fn join_again(&self) -> Share {
+        self.descriptors.join_again()
     }
 
     /// Keeps others from changing the node until the guard is dropped, as far as they are clients of this server.

@@ -9,6 +9,7 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use nearfs_fs_server::config::Timings;
+use nearfs_fs_server::descriptor::Descriptors;
 use nearfs_protocol::attr::{Lock, LockKind, LockStyle};
 use nearfs_protocol::codec::FrameKind;
 use nearfs_protocol::id::RequestId;
@@ -61,8 +62,8 @@ fn take_all_the_room(served: &Served) {
 
 #[test]
 fn ten_thousand_clients_leave_nothing() {
-    let served =
-        Served::start_with(Timings { lease: Duration::from_millis(1), ..Timings::default() }, SESSIONS_MAX);
+    let timings = Timings { lease: Duration::from_millis(1), ..Timings::default() };
+    let served = Served::start_kept(timings, SESSIONS_MAX, &Descriptors::new(1000));
     (0..CLIENTS / 10).for_each(|number| come_and_go(&served, number));
     take_all_the_room(&served);
     let (descriptors, memory) = (open_descriptors(), resident_bytes());

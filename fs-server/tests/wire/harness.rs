@@ -9,10 +9,11 @@ use std::time::Duration;
 use nearfs_fs_server::config::{Config, Timings};
 use nearfs_fs_server::descriptor::Descriptors;
 use nearfs_fs_server::server::Server;
+use nearfs_fs_server::store::Store;
 use nearfs_fs_server::tree::Tree;
 use nearfs_protocol::codec::{FrameKind, decode_control, encode_frame};
 use nearfs_protocol::greeting::{Hello, Identity, Refusal, SessionWish, Welcome};
-use nearfs_protocol::id::{Fh, Node, RequestId};
+use nearfs_protocol::id::{BootId, Fh, Node, RequestId};
 use nearfs_protocol::message::{Answer, Call, Caller, Reply, Request};
 use nearfs_protocol::name::Name;
 use nearfs_protocol::version::{Features, SPOKEN};
@@ -29,6 +30,7 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) directory: TempDir,
     pub(crate) runtime: Runtime,
+    _state: Option<TempDir>,
 }
 
 impl Served {
@@ -41,25 +43,38 @@ impl Served {
     }
 
     pub(crate) fn start_sharing(timings: Timings, sessions_max: usize, descriptors: &Descriptors) -> Served {
-        Served::start_on("127.0.0.1:0", timings, sessions_max, descriptors)
+        Served::start_on("127.0.0.1:0", (timings, sessions_max), descriptors, None)
+    }
+
+    /// A server that keeps its sessions for its next life.
+    pub(crate) fn start_kept(timings: Timings, sessions_max: usize, descriptors: &Descriptors) -> Served {
+        let state = tempfile::tempdir().unwrap();
+        Served::start_on("127.0.0.1:0", (timings, sessions_max), descriptors, Some(state))
     }
 
     /// A server that admits clients of other machines, which it takes its clients for: on a network of its own with an
     /// address that is not loopback. Must be called on a thread that [`leave_network`] was called on.
     pub(crate) fn start_for_strangers() -> Served {
-        Served::start_on(&format!("{STRANGE_ADDRESS}:0"), Timings::default(), 64, &Descriptors::new(1000))
+        let address = format!("{STRANGE_ADDRESS}:0");
+        Served::start_on(&address, (Timings::default(), 64), &Descriptors::new(1000), None)
     }
 
-    fn start_on(address: &str, timings: Timings, sessions_max: usize, descriptors: &Descriptors) -> Served {
+    fn start_on(
+        address: &str,
+        (timings, sessions_max): (Timings, usize),
+        descriptors: &Descriptors,
+        state: Option<TempDir>,
+    ) -> Served {
         let directory = tempfile::tempdir().unwrap();
         let identity = Identity::Squash {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
         };
         let tree = Tree::open(directory.path(), identity, false, descriptors).unwrap();
+        let keep = |state: &TempDir| Store::open(state.path(), directory.path(), BootId([1; 16])).unwrap();
         let config = Config {
             tree: Arc::new(tree),
-            store: None,
+            store: state.as_ref().map(keep).map(Arc::new),
             insecure: true,
             sessions_max,
             connections_max: 4096,
@@ -75,7 +90,7 @@ impl Served {
         let (accepting, ticking) = (server.clone(), server.clone());
         runtime.spawn(async move { accepting.listen(listener).await });
         runtime.spawn(async move { ticking.keep_time().await });
-        Served { server, address, directory, runtime }
+        Served { server, address, directory, runtime, _state: state }
     }
 
     /// A connection on which nothing was said.
