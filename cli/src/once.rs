@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::shell::OneShot;
 use crate::shell::command::{find, list, look, make, remove, rename};
 use crate::shell::verb::Verb;
-use crate::transfer::{CatOptions, CheckOptions, GetOptions, MirrorCommand, PutOptions};
+use crate::transfer::{CatOptions, CheckOptions, CpOptions, GetOptions, MirrorCommand, PutOptions};
 
 /// A verb's options, and those of reaching its server.
 #[derive(Args, Debug)]
@@ -26,6 +26,8 @@ pub(crate) enum OnceCommand {
     Rm(Once<remove::RmOptions>),
     #[command(mut_arg("paths", source))]
     Mv(Once<rename::MvOptions>),
+    #[command(visible_alias = "copy", mut_arg("paths", source))]
+    Cp(Once<CpOptions>),
     #[command(mut_arg("paths", source))]
     Mkdir(Once<make::MkdirOptions>),
     #[command(mut_arg("paths", source))]
@@ -71,6 +73,7 @@ impl OnceCommand {
             OnceCommand::Ls(once) => once.with(Verb::Ls),
             OnceCommand::Rm(once) => once.with(Verb::Rm),
             OnceCommand::Mv(once) => once.with(Verb::Mv),
+            OnceCommand::Cp(once) => once.with(Verb::Cp),
             OnceCommand::Mkdir(once) => once.with(Verb::Mkdir),
             OnceCommand::Rmdir(once) => once.with(Verb::Rmdir),
             OnceCommand::Stat(once) => once.with(Verb::Stat),

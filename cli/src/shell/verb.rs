@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::shell::command::{connection, find, help, list, look, make, place, remove, rename, who};
 use crate::shell::failure::Failure;
 use crate::shell::state::Shell;
-use crate::transfer::{self, CatOptions, CheckOptions, GetOptions, MirrorCommand, PutOptions};
+use crate::transfer::{self, CatOptions, CheckOptions, CpOptions, GetOptions, MirrorCommand, PutOptions};
 
 /// One command as it is typed at the prompt.
 #[derive(Parser, Debug)]
@@ -45,6 +45,8 @@ pub(crate) enum Verb {
     Rm(remove::RmOptions),
     Mkdir(make::MkdirOptions),
     Rmdir(remove::RmdirOptions),
+    #[command(visible_alias = "copy")]
+    Cp(CpOptions),
     #[command(visible_aliases = ["move", "rename", "change"])]
     Mv(rename::MvOptions),
     Size(look::SizeOptions),
@@ -73,7 +75,7 @@ pub(crate) enum Verb {
 pub(crate) const GROUPS: &[(&str, &[&str])] = &[
     ("Server", &["connect", "disconnect", "status", "who", "kick", "exit"]),
     ("Looking", &["ls", "pwd", "cd", "stat", "size", "du", "df", "find"]),
-    ("Copying", &["get", "reget", "put", "reput", "mirror", "cat", "check"]),
+    ("Copying", &["get", "reget", "put", "reput", "mirror", "cp", "cat", "check"]),
     ("Changing", &["rm", "mkdir", "rmdir", "mv"]),
     ("This machine", &["lpwd", "lcd", "lls"]),
     ("Shell", &["help", "history", "set"]),
@@ -96,8 +98,8 @@ pub(crate) enum Side {
 pub(crate) fn side(name: &str) -> Side {
     match canonical(name).as_deref() {
         Some(
-            "ls" | "cd" | "rm" | "mkdir" | "rmdir" | "mv" | "size" | "stat" | "du" | "df" | "find" | "get"
-            | "reget" | "mirror" | "cat" | "check",
+            "ls" | "cd" | "rm" | "mkdir" | "rmdir" | "mv" | "cp" | "size" | "stat" | "du" | "df" | "find"
+            | "get" | "reget" | "mirror" | "cat" | "check",
         ) => Side::Remote,
         Some("lcd" | "lls" | "put" | "reput") => Side::Local,
         Some("help") => Side::Verbs,
@@ -179,6 +181,7 @@ pub(crate) fn run(shell: &mut Shell, verb: &Verb) -> Result<(), Failure> {
         Verb::Reget(options) => transfer::get(shell, options, true),
         Verb::Put(options) => changing(shell, |shell| transfer::put(shell, options, false)),
         Verb::Reput(options) => changing(shell, |shell| transfer::put(shell, options, true)),
+        Verb::Cp(options) => changing(shell, |shell| transfer::cp(shell, options)),
         Verb::Mirror(options) => changing(shell, |shell| transfer::mirror(shell, options)),
         Verb::Help(options) => help::help(shell, options),
         Verb::History(options) => help::history(shell, options),
@@ -217,6 +220,7 @@ impl Verb {
             Verb::Check(options) => options.json,
             Verb::Cat(_) => false,
             Verb::Put(options) | Verb::Reput(options) => options.transfer.pace.json,
+            Verb::Cp(options) => options.pace.json,
             Verb::Mirror(options) => options.pace.json,
             Verb::Connect(_)
             | Verb::Disconnect
@@ -252,6 +256,7 @@ impl Verb {
             Verb::Cat(options) => &mut options.paths,
             Verb::Check(options) => options.source_arguments(),
             Verb::Put(options) | Verb::Reput(options) => options.source_arguments(),
+            Verb::Cp(options) => &mut options.paths,
             Verb::Mirror(options) => options.source_arguments(),
             Verb::Connect(_)
             | Verb::Disconnect

@@ -6,6 +6,7 @@
 //! synced and named many at a time. Beside a large one there is a [`journal`], by which a later transfer goes on with it.
 
 pub mod compare;
+mod copy;
 mod download;
 mod download_large;
 mod failure;

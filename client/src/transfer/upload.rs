@@ -74,7 +74,7 @@ pub(super) struct Ways {
 
 /// What is done when everything is at the server.
 #[derive(Default)]
-struct Afterwards {
+pub(super) struct Afterwards {
     /// Directories whose modes and times are set when everything is in them.
     directories: Mutex<Vec<(RemoteDir, Stat)>>,
     /// Directories into which single files go.
@@ -83,6 +83,15 @@ struct Afterwards {
     leftovers: Mutex<Vec<Leftover>>,
     /// A directory into which something is put.
     touched: OnceLock<RemoteDir>,
+}
+
+impl Afterwards {
+    /// Removes what was left incomplete and nobody has gone on with. Returns the directories that wait for modes and times.
+    pub(super) fn sweep(self) -> Vec<(RemoteDir, Stat)> {
+        let Afterwards { directories, targets, leftovers, touched } = self;
+        sweep(&targets.into_inner(), leftovers.into_inner(), touched.get());
+        directories.into_inner()
+    }
 }
 
 impl UploadTask {
@@ -110,10 +119,9 @@ impl Transfer {
                 walk(WALKERS, first, |task, found| self.upload_dir(&task, found, ways, &later));
             });
             if !self.is_stopped() {
-                let Afterwards { directories, targets, leftovers, touched } = later;
-                sweep(&targets.into_inner(), leftovers.into_inner(), touched.get());
+                let directories = later.sweep();
                 let kept = |(dir, stat): (RemoteDir, Stat)| (dir, self.kept_attr(&stat));
-                self.finish_dirs(directories.into_inner().into_iter().map(kept).collect());
+                self.finish_dirs(directories.into_iter().map(kept).collect());
             }
         });
     }
@@ -194,7 +202,7 @@ impl Transfer {
     }
 
     /// The directory of a path, made if it is missing and that is wanted.
-    fn target_dir(&self, path: &RemotePath) -> Result<RemoteDir, Failure> {
+    pub(super) fn target_dir(&self, path: &RemotePath) -> Result<RemoteDir, Failure> {
         if self.options.make_parents {
             self.remote.make_dirs(path, 0o777)?;
         }
@@ -333,7 +341,7 @@ impl Transfer {
         };
         let mut made = make_link(&task.to, &task.to_name, &target);
         if made == Err(Errno::EEXIST) && self.options.overwrite {
-            made = self.replace_by_link(task, &target);
+            made = self.replace_by_link((&task.to, &task.to_name), &target);
         }
         match made {
             Ok(()) => self.finished(&task.name(), &task.target(), 0),
@@ -343,18 +351,22 @@ impl Transfer {
     }
 
     /// Makes a link beside what is to be replaced, and gives it that name in one step.
-    fn replace_by_link(&self, task: &UploadTask, target: &[u8]) -> Result<(), Errno> {
+    pub(super) fn replace_by_link(
+        &self,
+        (to, name): (&RemoteDir, &Name),
+        target: &[u8],
+    ) -> Result<(), Errno> {
         let staged = StagedNames::fresh()?.part;
-        make_link(&task.to, &staged, target)?;
+        make_link(to, &staged, target)?;
         let rename = Request::Rename {
-            parent: task.to.node(),
+            parent: to.node(),
             name: staged.clone(),
-            new_parent: task.to.node(),
-            new_name: task.to_name.clone(),
+            new_parent: to.node(),
+            new_name: name.clone(),
             mode: RenameMode::Replace,
         };
-        let renamed = task.to.session.ask(rename, None).map(drop);
-        renamed.inspect_err(|_| self.discard(&task.to, &staged))
+        let renamed = to.session.ask(rename, None).map(drop);
+        renamed.inspect_err(|_| self.discard(to, &staged))
     }
 
     /// Reads a small file and sends it.
@@ -525,7 +537,7 @@ fn read_small(task: &UploadTask) -> Result<(Vec<u8>, Stat), Cause> {
 }
 
 /// Makes a symbolic link of the server's, of a name that is not there.
-fn make_link(directory: &RemoteDir, name: &Name, target: &[u8]) -> Result<(), Errno> {
+pub(super) fn make_link(directory: &RemoteDir, name: &Name, target: &[u8]) -> Result<(), Errno> {
     let request = Request::Symlink { parent: directory.node(), name: name.clone(), target: target.to_vec() };
     match directory.session.ask(request, None)?.0 {
         Reply::Made { attr, .. } => {
@@ -538,7 +550,7 @@ fn make_link(directory: &RemoteDir, name: &Name, target: &[u8]) -> Result<(), Er
 
 /// What is in a directory that was there before, as far as it is seen among so many names. What is not seen is refused
 /// when it is to get its name.
-fn names_there(directory: &RemoteDir, later: &Afterwards) -> Result<HashMap<Name, Attr>, Failure> {
+pub(super) fn names_there(directory: &RemoteDir, later: &Afterwards) -> Result<HashMap<Name, Attr>, Failure> {
     let mut there = HashMap::new();
     directory.each(|name, attr, _held| {
         later.leftovers.lock().extend(Leftover::of(directory, &name, &attr));

@@ -105,7 +105,8 @@ impl Window {
         }
     }
 
-    fn wait_turn(&self, bytes: u64) -> Result<(), Errno> {
+    /// Waits for the turn of bytes that take no room.
+    pub(super) fn wait_turn(&self, bytes: u64) -> Result<(), Errno> {
         let Some(rate) = &self.rate else { return Ok(()) };
         let turn = rate.lock().admit(bytes, Instant::now());
         while Instant::now() < turn {

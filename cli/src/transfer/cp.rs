@@ -1,0 +1,103 @@
+//! `cp`: copies on the server, from one place of it to another.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use nearfs_client::remote::{Follow, RemotePath};
+use nearfs_client::transfer::Options;
+use nearfs_protocol::attr::FileKind;
+use nearfs_protocol::roster::TransferKind;
+
+use crate::shell::failure::Failure;
+use crate::shell::state::Shell;
+use crate::transfer::options::PaceOptions;
+use crate::transfer::run::{Announcement, run};
+
+/// Copies within the server: the content does not pass through this machine
+#[derive(Args, Debug)]
+pub(crate) struct CpOptions {
+    /// What to copy, and last where to: a new name, or a directory
+    #[arg(value_name = "PATH", num_args = 2.., required = true)]
+    pub(crate) paths: Vec<OsString>,
+    /// Copy directories with all that is in them
+    #[arg(short, long, visible_short_alias = 'R')]
+    recursive: bool,
+    /// Keep modes, times and symbolic links, and copy directories
+    #[arg(short, long)]
+    archive: bool,
+    /// Replace what has the target's name
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    pub(crate) pace: PaceOptions,
+}
+
+pub(crate) fn cp(shell: &mut Shell, options: &CpOptions) -> Result<(), Failure> {
+    let Some((target, sources)) = options.paths.split_last() else {
+        return Err(Failure::Usage("cp what, and where to?".into()));
+    };
+    let sources = shell.remote_paths(sources)?;
+    let remote = shell.remote()?;
+    let target = match &shell.remote_paths(std::slice::from_ref(target))?[..] {
+        [one] => one.clone(),
+        _ => return Err(Failure::Usage("cp goes to one place".into())),
+    };
+    let there = remote.stat_if_there(&target, Follow::Yes)?;
+    let is_directory = there.as_ref().is_some_and(|attr| attr.kind == FileKind::Directory);
+    if sources.len() > 1 && !is_directory {
+        let why = if there.is_some() { "is no directory" } else { "does not exist" };
+        return Err(Failure::Refused(format!("several things go only into a directory, and {target} {why}")));
+    }
+    let (mut jobs, mut announcements) = (Vec::new(), Vec::new());
+    let follow = if options.archive { Follow::No } else { Follow::Yes };
+    for source in sources {
+        let attr = remote.stat(&source, follow)?;
+        if attr.kind == FileKind::Directory && !options.recursive && !options.archive {
+            return Err(Failure::Refused(format!("{source} is a directory; cp -r copies it with all in it")));
+        }
+        let to = match source.name() {
+            Some(name) if is_directory => target.child(name.clone()),
+            Some(_) | None => target.clone(),
+        };
+        refuse_taken(shell, (&source, attr.kind), &to, options.force)?;
+        let bytes = if attr.kind == FileKind::File { attr.size } else { 0 };
+        announcements.push(Announcement { kind: TransferKind::Upload, path: to.clone(), bytes });
+        jobs.push((source, to));
+    }
+    let how = Options {
+        overwrite: options.force,
+        archive: options.archive,
+        make_parents: false,
+        rate_limit: options.pace.limit_rate,
+        umask: remote.current().umask(),
+        ..Options::default()
+    };
+    run(shell, &options.pace, how, &announcements, |transfer| transfer.copy(&jobs))
+}
+
+/// Refuses a name that is taken, before others are told of a copy to it.
+fn refuse_taken(
+    shell: &Shell,
+    (source, kind): (&RemotePath, FileKind),
+    to: &RemotePath,
+    force: bool,
+) -> Result<(), Failure> {
+    if to == source {
+        return Err(Failure::Refused(format!("{source} is the target itself")));
+    }
+    if kind == FileKind::Directory && to.is_within(source) {
+        return Err(Failure::Refused(format!("{source} cannot be copied into itself")));
+    }
+    let there = shell.remote()?.stat_if_there(to, Follow::Yes)?.map(|attr| attr.kind);
+    match (kind, there) {
+        (_, None) | (FileKind::Directory, Some(FileKind::Directory)) => Ok(()),
+        (FileKind::Directory, Some(_)) => {
+            Err(Failure::Refused(format!("{to} is a file, and {source} is a directory")))
+        }
+        (_, Some(FileKind::Directory)) => {
+            Err(Failure::Refused(format!("{to} is a directory, and {source} is none")))
+        }
+        (_, Some(_)) if force => Ok(()),
+        (_, Some(_)) => Err(Failure::Refused(format!("{to} already exists; -f replaces it"))),
+    }
+}
