@@ -95,8 +95,19 @@ impl OpenFile {
     pub(crate) fn synced<T>(&self, sync: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
         match self.unsafe_since.get() {
             Some(errno) => Err(*errno),
-            None => sync().inspect_err(|errno| _ = self.unsafe_since.set(*errno)),
+            None => sync().inspect_err(|errno| self.distrust(*errno)),
         }
+    }
+
+    /// Why something that was written through it may never reach the disk.
+    pub(crate) fn unsafe_since(&self) -> Option<Errno> {
+        self.unsafe_since.get().copied()
+    }
+
+    /// Something that was written through it may never reach the disk.
+    pub(crate) fn distrust(&self, errno: Errno) {
+        // The first reason stays.
+        _ = self.unsafe_since.set(errno);
     }
 
     /// What a write came to. One that was to be on the disk when it is done may have been taken before that failed; of
@@ -104,7 +115,7 @@ impl OpenFile {
     pub(crate) fn written<T>(&self, sync: WriteSync, outcome: Result<T, Errno>) -> Result<T, Errno> {
         outcome.inspect_err(|errno| {
             if sync != WriteSync::None && *errno == Errno::EIO {
-                _ = self.unsafe_since.set(*errno);
+                self.distrust(*errno);
             }
         })
     }

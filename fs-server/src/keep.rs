@@ -147,6 +147,21 @@ impl SessionFiles {
         }
     }
 
+    /// What an operation came to. If something that was written through the file may never reach the disk from here on, that
+    /// is so in the server's next life as well: the system tells of it once.
+    pub(crate) fn noting_failure<T>(
+        &self,
+        fh: Fh,
+        file: &OpenFile,
+        outcome: Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        outcome.inspect_err(|_| {
+            if let (Some(errno), Some(Keeper { record, .. })) = (file.unsafe_since(), &self.keeper) {
+                record.failed(fh, errno);
+            }
+        })
+    }
+
     /// Opens anew what was open before the server was started again; `kept` tells which of it the client knows of.
     pub(crate) fn restore_open_files(&self, image: &Image, kept: Option<&[Kept]>) {
         for (&fh, opened) in &image.files {
@@ -178,6 +193,9 @@ impl SessionFiles {
         if opened.is_shut {
             file.shut();
         }
+        if let Some(errno) = opened.unsafe_since {
+            file.distrust(errno);
+        }
         Ok(Arc::new(file))
     }
 
@@ -191,6 +209,7 @@ impl SessionFiles {
             sync: file.sync,
             handle: handle.as_ref().map(StoredHandle::from),
             is_shut: false,
+            unsafe_since: file.unsafe_since(),
         }
     }
 }

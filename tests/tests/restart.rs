@@ -171,6 +171,30 @@ fn open_files_survive_a_killed_server() {
 }
 
 #[test]
+fn a_sync_that_failed_stays_failed_though_the_server_is_killed() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    let mut files = ["failed", "fine"].map(|name| File::create(mount.join(name)).unwrap());
+    for file in &mut files {
+        file.write_all(b"content").unwrap();
+    }
+    let pid = server.present.lock().as_ref().unwrap().pid();
+    let rules = ["fsync:error=EIO:when=1", "fdatasync:error=EIO:when=1"];
+    let Some(injection) = Injection::start(pid, &server.world.directory("injection"), &rules) else { return };
+    let errno = |file: &File| file.sync_all().err().and_then(|error| error.raw_os_error());
+    assert_eq!(errno(&files[0]), Some(libc::EIO));
+    drop(injection);
+    for _ in 0..2 {
+        server.restart();
+        assert_eq!(errno(&files[0]), Some(libc::EIO), "what may be lost is called safe");
+        assert_eq!(errno(&files[1]), None);
+    }
+    let again = File::options().write(true).open(mount.join("failed")).unwrap();
+    assert_eq!(errno(&again), None, "it is closed and opened again");
+}
+
+#[test]
 fn the_current_directory_survives_a_killed_server() {
     let Some(server) = Phoenix::rise() else { return };
     let _watchdog = watchdog(TEST_TIME_MAX);

@@ -88,11 +88,13 @@ impl SessionFiles {
         let Attr { change: before, size: end, .. } = export.attr(&*file)?;
         let (offset, size) = match at {
             WriteAt::Offset(offset) => {
-                (offset, file.written(sync, export.write(&*file, bytes, offset, sync))?)
+                let written = file.written(sync, export.write(&*file, bytes, offset, sync));
+                (offset, self.noting_failure(fh, &file, written)?)
             }
             WriteAt::End => {
                 self.intend_append(id, fh, end, bytes.len() as u64)?;
-                file.written(sync, export.append(&*file, bytes, sync))?
+                let written = file.written(sync, export.append(&*file, bytes, sync));
+                self.noting_failure(fh, &file, written)?
             }
         };
         let attr = export.attr(&*file)?;
@@ -109,7 +111,8 @@ impl SessionFiles {
 
     pub(crate) fn fsync(&self, fh: Fh, data_only: bool) -> Outcome {
         let file = self.files.get(fh)?;
-        file.synced(|| self.tree.export.sync(&*file, data_only))?;
+        let synced = file.synced(|| self.tree.export.sync(&*file, data_only));
+        self.noting_failure(fh, &file, synced)?;
         Ok(Reply::Done.into())
     }
 

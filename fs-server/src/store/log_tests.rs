@@ -1,6 +1,7 @@
 use std::os::unix::fs::FileExt;
 
 use nearfs_protocol::attr::{FileKind, Lock, LockKind, LockStyle};
+use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::GrantedLimits;
 use nearfs_protocol::id::{Fh, Generation, Node, NodeId, RequestId, SessionId, SessionToken};
 use nearfs_protocol::message::{Reply, WriteSync};
@@ -50,6 +51,7 @@ fn opened(fh: u64, id: u64) -> Record {
         sync: WriteSync::None,
         handle: None,
         is_shut: false,
+        unsafe_since: None,
     };
     Record::Opened { fh: Fh(fh), file }
 }
@@ -74,6 +76,9 @@ fn some() -> Vec<Record> {
         lock(LockKind::Write, 0, 99),
         lock(LockKind::Unlock, 50, 59),
         known(3, "c"),
+        Record::Failed { fh: Fh(1), errno: Errno::EIO },
+        Record::Failed { fh: Fh(1), errno: Errno::ENOSPC },
+        Record::Failed { fh: Fh(2), errno: Errno::EIO },
         Record::Counted { node: node(3), lookups: 3 },
         Record::GivenBack { node: node(3), lookups: 2 },
         aside(1, Outcome::Done(Ok(Reply::Done))),
@@ -113,6 +118,7 @@ fn a_log_leads_to_what_happened() {
     assert_eq!(image.files.keys().collect::<Vec<_>>(), [&Fh(1)]);
     assert_eq!((image.last_fh, image.locks().len()), (Fh(2), 2));
     assert_eq!(image.nodes[&node(3)].1, 2);
+    assert_eq!(image.files[&Fh(1)].unsafe_since, Some(Errno::EIO));
     assert_eq!(image.aside_slots().collect::<Vec<_>>(), [1]);
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use nearfs_protocol::attr::{FileKind, Lock};
+use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::GrantedLimits;
 use nearfs_protocol::id::{Fh, Node, NodeId, RequestId, SessionId, SessionToken};
 use nearfs_protocol::message::WriteSync;
@@ -40,6 +41,8 @@ pub(crate) enum Record {
     Counted { node: Node, lookups: u64 },
     /// So many lookups of a node were given back, and not all.
     GivenBack { node: Node, lookups: u64 },
+    /// Something that was written through an open file may never reach the disk.
+    Failed { fh: Fh, errno: Errno },
 }
 
 /// What a session is.
@@ -92,6 +95,8 @@ pub(crate) struct Opened {
     pub(crate) handle: Option<StoredHandle>,
     /// Whether nothing may be done through it any more.
     pub(crate) is_shut: bool,
+    /// Why something that was written through it may never reach the disk.
+    pub(crate) unsafe_since: Option<Errno>,
 }
 
 /// A session as its records leave it.
@@ -137,6 +142,12 @@ impl Image {
             (Record::Opened { fh, file }, Some(_)) => {
                 self.files.insert(fh, file);
                 self.last_fh = self.last_fh.max(fh);
+            }
+            (Record::Failed { fh, errno }, Some(_)) => {
+                // It may have been closed meanwhile.
+                if let Some(file) = self.files.get_mut(&fh) {
+                    file.unsafe_since.get_or_insert(errno);
+                }
             }
             (Record::Closed(fh), Some(_)) => {
                 self.files.remove(&fh);

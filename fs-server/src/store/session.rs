@@ -228,6 +228,11 @@ impl SessionRecord {
         self.append(&Record::Opened { fh, file });
     }
 
+    /// Something that was written through it may never reach the disk.
+    pub(crate) fn failed(&self, fh: Fh, errno: Errno) {
+        self.append(&Record::Failed { fh, errno });
+    }
+
     /// It was closed.
     pub(crate) fn closed(&self, fh: Fh) {
         self.append(&Record::Closed(fh));
