@@ -23,6 +23,10 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(120);
 /// Longest time until a program goes on when the server is back.
 const BACK_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// So many files are open, of which so many are removed, and so many locked.
+const OPEN: usize = 1000;
+const REMOVED: usize = 50;
+const LOCKED: usize = 200;
 /// Longer than a server that stops waits for what it is at.
 const SLOW_CALL: Duration = Duration::from_secs(15);
 /// Small files that are uploaded together, in so many directories.
@@ -64,7 +68,20 @@ impl Phoenix {
     }
 
     fn start(&self) {
-        let mut command = Command::new(program());
+        self.start_by(Command::new(program()));
+    }
+
+    /// Starts the server as if the machine had lost its power meanwhile: with the number of another start of the system.
+    fn start_after_a_loss_of_power(&self) {
+        let number = self.world.export().parent().unwrap().join("boot-id");
+        fs::write(&number, "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0\n").unwrap();
+        let script = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(&number).arg(program());
+        self.start_by(command);
+    }
+
+    fn start_by(&self, mut command: Command) {
         command.args(["serve", "--listen", &self.address]).args(&self.options).arg(self.world.export());
         let server = Companion::start(&mut command);
         assert!(server.line().starts_with("listening on "));
@@ -192,6 +209,74 @@ fn a_sync_that_failed_stays_failed_though_the_server_is_killed() {
     }
     let again = File::options().write(true).open(mount.join("failed")).unwrap();
     assert_eq!(errno(&again), None, "it is closed and opened again");
+}
+
+#[test]
+fn a_loss_of_power_is_told_to_those_whose_bytes_it_may_have_cost() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let mount = server.mount("mount");
+    let mut files = ["synced", "unsynced", "idle"].map(|name| File::create(mount.join(name)).unwrap());
+    for file in &mut files[..2] {
+        file.write_all(b"before ").unwrap();
+    }
+    let [synced, unsynced, idle] = &mut files;
+    synced.sync_all().unwrap();
+    server.kill();
+    server.start_after_a_loss_of_power();
+    for file in [&mut *synced, &mut *idle] {
+        file.write_all(b"after").unwrap();
+        file.sync_all().unwrap();
+    }
+    let is_eio = |outcome: std::io::Result<()>| outcome.unwrap_err().raw_os_error() == Some(libc::EIO);
+    for _ in 0..2 {
+        assert!(is_eio(unsynced.sync_all()), "what may be lost is called safe");
+        assert!(is_eio(unsynced.write_all(b"after")));
+    }
+    assert_eq!(fs::read_to_string(server.world.export().join("synced")).unwrap(), "before after");
+    let mut again = OpenOptions::new().append(true).open(mount.join("unsynced")).unwrap();
+    again.write_all(b"again").and_then(|()| again.sync_all()).unwrap();
+}
+
+#[test]
+fn a_thousand_open_files_and_hundreds_of_locks_survive_a_killed_server() {
+    let Some(server) = Phoenix::rise() else { return };
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let raised = rustix::process::Rlimit { current: limit, maximum: limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    let (mount, thief) = (server.mount("mount"), server.mount("thief"));
+    let open = |number: usize| {
+        let path = mount.join(number.to_string());
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        file.write_all_at(format!("{number:04}").as_bytes(), 0).unwrap();
+        if number < REMOVED {
+            fs::remove_file(&path).unwrap();
+        } else if number < REMOVED + LOCKED {
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        }
+        file
+    };
+    let files: Vec<File> = (0..OPEN).map(open).collect();
+    server.restart();
+    let begun = Instant::now();
+    let is_stolen = |number: usize| {
+        let file = File::open(thief.join(number.to_string())).unwrap();
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    };
+    let stolen = (REMOVED..REMOVED + LOCKED).filter(|number| is_stolen(*number)).count();
+    assert_eq!(stolen, 0, "of {LOCKED} locks");
+    for (number, file) in files.iter().enumerate() {
+        let mut text = [0; 4];
+        file.read_exact_at(&mut text, 0).unwrap();
+        assert_eq!(text, format!("{number:04}").as_bytes());
+        file.write_all_at(b"gone on with", 4).unwrap();
+    }
+    eprintln!("all go on within {:?}", begun.elapsed());
+    assert_eq!(fs::read_dir(server.hidden()).unwrap().count(), REMOVED);
+    drop(files);
+    assert!(holds_within(BACK_TIME_MAX, || fs::read_dir(server.hidden()).unwrap().count() == 0));
+    assert!(holds_within(BACK_TIME_MAX, || is_stolen(REMOVED)), "a lock that was given back is free");
 }
 
 #[test]

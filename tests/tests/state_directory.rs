@@ -4,16 +4,22 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use nearfs_tests::harness::{Watchdog, can_mount, holds_within, watchdog};
+use nearfs_tests::harness::{
+    Companion, PROMPT, Watchdog, can_mount, end_within, holds_within, program, watchdog,
+};
 use nearfs_tests::soak::Place;
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(240);
 /// Longest time until a mount goes on, or says that it cannot.
 const BACK_TIME_MAX: Duration = Duration::from_secs(20);
+/// The user of a server that is not root.
+const SERVER: u32 = 2001;
 /// How many state directories are damaged.
 const DAMAGES: u64 = 8;
 
@@ -141,6 +147,52 @@ fn a_full_disk_below_the_state_stops_no_work() {
     assert!(place.unmount(&fresh).unwrap().is_some());
     place.kill_server();
     drop(state);
+}
+
+/// By a server that is not root, which could read everything.
+#[test]
+fn a_state_that_cannot_be_read_is_refused_or_passed_over() {
+    if !can_mount() {
+        return;
+    }
+    let _watchdog = watchdog(TEST_TIME_MAX);
+    let base = tempfile::Builder::new().prefix("nearfs-test-").tempdir().unwrap();
+    fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let [export, state, logs] = ["export", "state", "logs"].map(|name| base.path().join(name));
+    for directory in [&export, &state, &logs] {
+        fs::create_dir(directory).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let give_away = |path: &Path| std::os::unix::fs::chown(path, Some(SERVER), Some(SERVER)).unwrap();
+    give_away(&export);
+    give_away(&logs);
+    let log = logs.join("log");
+    let serve = || {
+        let mut command = Command::new(program());
+        command.uid(SERVER).gid(SERVER).args(["serve", "--listen", "127.0.0.1:0", "--log-file"]).arg(&log);
+        command.arg("--state-dir").arg(&state).arg(&export);
+        command
+    };
+    let (status, _, err) = end_within(&mut serve(), PROMPT);
+    let err = String::from_utf8_lossy(&err);
+    assert_eq!(status.code(), Some(1), "{err}");
+    assert!(err.starts_with("nearfs: ") && err.contains("state directory"), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+    give_away(&state);
+    let server = Companion::start(&mut serve());
+    assert!(server.line().starts_with("listening on "));
+    drop(server);
+    // A session that the server may not look at, and a file in the place of one.
+    fs::create_dir(state.join("sessions/7")).unwrap();
+    fs::set_permissions(state.join("sessions/7"), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::write(state.join("sessions/8"), "").unwrap();
+    let server = Companion::start(&mut serve());
+    assert!(server.line().starts_with("listening on "));
+    let log = fs::read_to_string(&log).unwrap();
+    for session in ["session 7", "session 8"] {
+        assert!(log.contains(&format!("{session} is not restored")), "{log}");
+    }
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 /// A file system of one mebibyte, unmounted in the end.

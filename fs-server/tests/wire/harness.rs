@@ -30,7 +30,7 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) directory: TempDir,
     pub(crate) runtime: Runtime,
-    _state: Option<TempDir>,
+    state: Option<TempDir>,
 }
 
 impl Served {
@@ -52,6 +52,20 @@ impl Served {
         Served::start_on("127.0.0.1:0", (timings, sessions_max), descriptors, Some(state))
     }
 
+    /// The server stops, and another takes its place with what it has kept.
+    pub(crate) fn restart(self) -> Served {
+        let Served { server, address, directory, runtime, state } = self;
+        runtime.block_on(server.stop());
+        drop(server);
+        runtime.shutdown_timeout(Duration::from_secs(20));
+        Served::start_in(
+            &address.to_string(),
+            (Timings::default(), 64),
+            &Descriptors::new(1000),
+            (directory, state),
+        )
+    }
+
     /// A server that admits clients of other machines, which it takes its clients for: on a network of its own with an
     /// address that is not loopback. Must be called on a thread that [`leave_network`] was called on.
     pub(crate) fn start_for_strangers() -> Served {
@@ -61,11 +75,19 @@ impl Served {
 
     fn start_on(
         address: &str,
-        (timings, sessions_max): (Timings, usize),
+        limits: (Timings, usize),
         descriptors: &Descriptors,
         state: Option<TempDir>,
     ) -> Served {
-        let directory = tempfile::tempdir().unwrap();
+        Served::start_in(address, limits, descriptors, (tempfile::tempdir().unwrap(), state))
+    }
+
+    fn start_in(
+        address: &str,
+        (timings, sessions_max): (Timings, usize),
+        descriptors: &Descriptors,
+        (directory, state): (TempDir, Option<TempDir>),
+    ) -> Served {
         let identity = Identity::Squash {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
@@ -90,12 +112,22 @@ impl Served {
         let (accepting, ticking) = (server.clone(), server.clone());
         runtime.spawn(async move { accepting.listen(listener).await });
         runtime.spawn(async move { ticking.keep_time().await });
-        Served { server, address, directory, runtime, _state: state }
+        Served { server, address, directory, runtime, state }
     }
 
     /// A connection on which nothing was said.
     pub(crate) fn dial(&self) -> Client {
         Client::new(Link::from_socket(TcpStream::connect(self.address).unwrap().into()))
+    }
+
+    /// One that comes from this address of the machine.
+    pub(crate) fn dial_from(&self, address: &str) -> Client {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+        let socket = socket_with(family, SocketType::STREAM, flags, None).unwrap();
+        bind(&socket, &SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        connect(&socket, &self.address).unwrap();
+        Client::new(Link::from_socket(TcpStream::from(socket).into()))
     }
 
     /// A connection with a new session.

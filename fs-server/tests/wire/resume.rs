@@ -1,10 +1,14 @@
 //! What a session keeps when its connection is lost.
 
+use nearfs_fs_server::config::Timings;
+use nearfs_fs_server::descriptor::Descriptors;
 use nearfs_protocol::attr::{Lock, LockKind, LockStyle};
+use nearfs_protocol::codec::FrameKind;
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::greeting::Refusal;
-use nearfs_protocol::id::RequestId;
+use nearfs_protocol::greeting::{Refusal, SessionWish};
+use nearfs_protocol::id::{RequestId, SessionToken};
 use nearfs_protocol::message::{Reply, Request, WriteAt, WriteSync};
+use nearfs_protocol::session::server::remembered;
 
 use crate::harness::*;
 
@@ -107,4 +111,48 @@ fn nobody_joins_a_session_without_a_connection() {
     served.await_active(0);
     assert_eq!(served.dial().greet(client.join()), Err(Refusal::NoSession));
     assert!(served.dial().greet(client.resume()).is_ok());
+}
+
+#[test]
+fn a_session_is_resumed_from_another_address() {
+    let served = Served::start();
+    let mut client = served.client();
+    let fh = client.create("file");
+    client.link.closer().close();
+    let mut moved = served.dial_from("127.0.0.2");
+    moved.greet(client.resume()).unwrap();
+    let id = RequestId::new(9, 1);
+    let write = Request::Write { fh, at: WriteAt::End, sync: WriteSync::None };
+    moved.send_raw(&call_frame(id, &write, b"from elsewhere"));
+    assert!(moved.receive().unwrap().answer().is_ok());
+    assert_eq!(std::fs::read(served.directory.path().join("file")).unwrap(), b"from elsewhere");
+}
+
+#[test]
+fn what_was_asked_before_a_restart_is_known_after_it() {
+    let served = Served::start_kept(Timings::default(), 64, &Descriptors::new(1000));
+    let (mut client, mut left) = (served.client(), served.client());
+    let id = client.next_id();
+    let asked = call_frame(id, &make_dir(client.root(), "once"), b"");
+    client.send_raw(&asked);
+    let answer = client.receive().unwrap().answer();
+    left.make_dir("left").unwrap();
+    left.send_raw(&frame(FrameKind::Bye, RequestId(0), &(), b""));
+    assert!(left.is_closed());
+    let served = served.restart();
+    assert_eq!(served.dial().greet(left.resume()), Err(Refusal::NoSession), "it is over");
+    let SessionWish::Resume { session, token } = client.resume() else { panic!("not a resume") };
+    let forged = SessionToken(token.0.map(|byte| byte ^ 1));
+    let wish = SessionWish::Resume { session, token: forged };
+    assert_eq!(served.dial().greet(wish), Err(Refusal::NoSession), "it is somebody else's");
+    let mut again = served.dial();
+    again.greet(client.resume()).unwrap();
+    again.send_raw(&asked);
+    assert_eq!(again.receive().unwrap().answer(), remembered(&answer), "it is not made twice");
+    let mut wrong = served.dial();
+    wrong.greet(client.resume()).unwrap();
+    wrong.send_raw(&call_frame(id, &make_dir(client.root(), "other"), b""));
+    assert!(wrong.is_closed(), "an id that is used for something else");
+    assert!(!served.directory.path().join("other").exists());
+    assert!(served.dial().greet(client.resume()).is_ok(), "the session has not suffered");
 }
