@@ -105,7 +105,7 @@ impl Progress {
 
 fn line(counts: &Counts, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
-    let rate = counts.bytes.saturating_sub(counts.resumed_bytes) as f64 / seconds;
+    let rate = counts.moved_bytes() as f64 / seconds;
     let left = counts.bytes_expected.saturating_sub(counts.bytes) as f64 / rate.max(1.0);
     if counts.bytes_expected == 0 && counts.unchanged > 0 {
         let compared = count(counts.unchanged, "file", "files");

@@ -139,7 +139,7 @@ pub(crate) fn run_telling(
     });
     let elapsed = begun.elapsed();
     let counts = transfer.meter().counts();
-    rates.end(elapsed, counts.bytes - counts.resumed_bytes)?;
+    rates.end(elapsed, counts.moved_bytes())?;
     let outcome = match transfer.tally() {
         tally if tally.is_interrupted => TransferOutcome::GivenUp,
         tally if tally.failed > 0 => TransferOutcome::Failed(Errno::EIO),
@@ -182,7 +182,7 @@ fn show(
     events: &Receiver<Event>,
     (rates, codes): (&mut Rates, &mut Vec<u8>),
 ) -> Result<(), Failure> {
-    let mut progress = Progress::begin(!choices.quiet && !choices.json);
+    let mut progress = Progress::begin(!choices.quiet && !shell.out.is_json);
     let begun = Instant::now();
     let (mut next_tick, mut next_point) = (begun, begun);
     let wait = if rates.are_wanted() { RATE_TICK } else { TICK };
@@ -203,7 +203,7 @@ fn show(
         if Instant::now() >= next_point {
             next_point = Instant::now() + RATE_TICK;
             let counts = transfer.meter().counts();
-            rates.point(begun.elapsed(), counts.bytes - counts.resumed_bytes)?;
+            rates.point(begun.elapsed(), counts.moved_bytes())?;
         }
     }
 }

@@ -98,7 +98,7 @@ impl Transfer {
             if !matches!(&outcome, Err(Failure { cause: Cause::Changed, .. })) {
                 break;
             }
-            self.meter.taken_back(running.reset());
+            self.meter.taken_back(&running);
         }
         self.meter.end(&running);
         self.window.give_file();
@@ -180,7 +180,7 @@ impl Transfer {
             receiving.staged.file.read_exact_at(content, chunk * CHUNK_BYTES)?;
             if hash(content) == *expected {
                 receiving.hashes.insert(*chunk, *expected);
-                self.meter.resumed(bytes);
+                self.meter.resumed(&receiving.running, bytes);
                 self.meter.moved(bytes);
                 receiving.running.moved(bytes);
             }
@@ -231,6 +231,10 @@ impl Transfer {
                 content_part = receiving.source.next_content(begin)?;
             }
             if content_part.is_none_or(|(content_begin, _)| content_begin >= begin + bytes) {
+                // Nothing is asked for here that would end with the transfer.
+                if self.is_stopped() {
+                    return Err(Errno::EINTR.into());
+                }
                 let zeros = vec![0; bytes as usize];
                 receiving.hashes.insert(chunk, hash(&zeros));
                 self.meter.moved(bytes);
@@ -351,6 +355,7 @@ impl Transfer {
                 return Err(Cause::Changed);
             }
             let hashes = hashes_of(outcome)?;
+            self.meter.compared(hashes.len() as u64 * CHUNK_BYTES);
             receiving.remote_hashes.extend((first..).zip(hashes));
         }
         let after = get_attr(&receiving.source)?;

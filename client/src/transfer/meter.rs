@@ -30,6 +30,8 @@ pub struct Running {
     /// Its size.
     pub bytes_expected: u64,
     bytes: AtomicU64,
+    /// Those of them that were there already.
+    resumed_bytes: AtomicU64,
 }
 
 /// Counts at one moment.
@@ -100,16 +102,19 @@ impl Meter {
     }
 
     /// A file is begun anew: what was counted of it does not count.
-    pub(super) fn taken_back(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn taken_back(&self, running: &Running) {
+        self.bytes.fetch_sub(running.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        self.resumed_bytes.fetch_sub(running.resumed_bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
     pub(super) fn far(&self, bytes: u64) {
         self.far_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn resumed(&self, bytes: u64) {
+    /// So much of a file was there already.
+    pub(super) fn resumed(&self, running: &Running, bytes: u64) {
         self.resumed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        running.resumed_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn unchanged(&self) {
@@ -137,7 +142,12 @@ impl Meter {
     }
 
     pub(super) fn begin(&self, name: String, bytes_expected: u64) -> Arc<Running> {
-        let running = Arc::new(Running { name, bytes_expected, bytes: AtomicU64::new(0) });
+        let running = Arc::new(Running {
+            name,
+            bytes_expected,
+            bytes: AtomicU64::new(0),
+            resumed_bytes: AtomicU64::new(0),
+        });
         self.running.lock().push(Arc::clone(&running));
         running
     }
@@ -156,9 +166,35 @@ impl Running {
     pub(super) fn moved(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+}
 
-    /// Begins anew. Returns what was counted.
-    pub(super) fn reset(&self) -> u64 {
-        self.bytes.swap(0, Ordering::Relaxed)
+impl Counts {
+    /// Bytes that this transfer itself has moved. The counts are not of quite the same moment, so that more may seem to
+    /// have been there than there is.
+    pub fn moved_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.resumed_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_begun_anew_counts_once() {
+        let meter = Meter::default();
+        let running = meter.begin("f".into(), 10);
+        let count = |bytes, resumed| {
+            meter.moved(bytes);
+            running.moved(bytes);
+            meter.resumed(&running, resumed);
+        };
+        count(7, 5);
+        meter.taken_back(&running);
+        assert_eq!(meter.counts(), Counts::default());
+        count(10, 0);
+        assert_eq!((meter.counts().moved_bytes(), meter.counts().resumed_bytes), (10, 0));
+        meter.resumed(&running, 11);
+        assert_eq!(meter.counts().moved_bytes(), 0, "counts of different moments");
     }
 }

@@ -79,7 +79,7 @@ impl Transfer {
             if !matches!(outcome, Err(Cause::Changed)) {
                 break;
             }
-            self.meter.taken_back(running.reset());
+            self.meter.taken_back(&running);
         }
         self.meter.end(&running);
         self.window.give_file();
@@ -201,7 +201,7 @@ impl Transfer {
             }
             sending.hashes.insert(*chunk, *hash);
             let bytes = sending.chunk_bytes(*chunk);
-            self.meter.resumed(bytes);
+            self.meter.resumed(&sending.running, bytes);
             self.moved(sending, bytes);
         }
         let mut records = sending.stamp.header();
@@ -225,6 +225,10 @@ impl Transfer {
             let is_hole = content_part.is_none_or(|(content_begin, _)| content_begin >= begin + bytes);
             let content = &mut room[..bytes as usize];
             if is_hole {
+                // Nothing is sent here that would end with the transfer.
+                if self.is_stopped() {
+                    return Err(Errno::EINTR.into());
+                }
                 content.fill(0);
             } else {
                 read_exactly(&sending.source, content, begin)?;
