@@ -20,6 +20,9 @@ use crate::journal::{Event, Journal};
 /// Most transfers of all sessions together.
 const TRANSFERS_ALL_MAX: usize = 65_536;
 
+/// No transfer has this number: they count from 1.
+const NO_TRANSFER: TransferId = TransferId(0);
+
 /// A name in a directory.
 pub(crate) type Target = (Node, Name);
 
@@ -290,13 +293,19 @@ impl OwnTransfers {
         self.own.lock().count_file(id, fh)
     }
 
+    /// Counts what passes through an open file for no transfer.
+    pub(crate) fn pass_over(&self, fh: Fh) {
+        self.own.lock().by_file.insert(fh, NO_TRANSFER);
+    }
+
     /// Ends a transfer.
     ///
     /// Errors: `ENOENT` if the session has no such transfer.
     pub(crate) fn end(&self, all: &Transfers, id: TransferId, end: End) -> Result<Arc<Transfer>, Errno> {
         let mut own = self.own.lock();
         let Running { transfer, .. } = own.running.remove(&id).ok_or(Errno::ENOENT)?;
-        own.by_file.retain(|_, other| *other != id);
+        let is_last = own.running.is_empty();
+        own.by_file.retain(|_, other| *other != id && !is_last);
         self.any.store(!own.running.is_empty(), Ordering::Relaxed);
         all.end(&transfer, end);
         Ok(transfer)

@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::NAME_BYTES_MAX;
 
+/// How the name of a file begins that is not complete, or is a journal of one.
+pub const STAGED_BEGINNING: &[u8] = b".nearfs-";
+/// How the name of a file ends that is not complete.
+pub const STAGED_ENDING: &[u8] = b".part";
+/// How the name of a journal ends.
+pub const JOURNAL_ENDING: &[u8] = b".journal";
+
 /// One component of a path: 1 to 255 bytes without `/` and NUL, and neither `.` nor `..`.
 /// Nothing else is asked of it: names are bytes, in no particular encoding.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,6 +46,16 @@ impl Name {
     /// The bytes as they are on disk.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether it is the name of a file that will get another when it is complete.
+    pub fn is_staged(&self) -> bool {
+        self.0.starts_with(STAGED_BEGINNING) && self.0.ends_with(STAGED_ENDING)
+    }
+
+    /// Whether it is the name of a journal, by which a transfer is gone on with.
+    pub fn is_journal(&self) -> bool {
+        self.0.starts_with(STAGED_BEGINNING) && self.0.ends_with(JOURNAL_ENDING)
     }
 }
 

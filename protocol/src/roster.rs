@@ -90,7 +90,7 @@ pub enum TransferOutcome {
 pub struct Tally {
     /// Bytes that passed.
     pub bytes: u64,
-    /// Files that were opened for it, or removed.
+    /// Files that were opened for it, removed, or published.
     pub files: u64,
     /// Since it was announced, in milliseconds.
     pub elapsed_ms: u64,

@@ -10,17 +10,13 @@ use nearfs_protocol::attr::Time;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::hash::{CHUNK_BYTES, hash};
 use nearfs_protocol::id::ContentHash;
-use nearfs_protocol::name::Name;
+use nearfs_protocol::name::{JOURNAL_ENDING, Name, STAGED_BEGINNING, STAGED_ENDING};
 
 const MAGIC: [u8; 8] = *b"nfjrnl01";
 /// Bytes of the header: magic, size, seconds, nanoseconds, a stamp.
 pub(super) const HEADER_BYTES: usize = 36;
 /// Bytes of a record: which chunk, and its hash.
 pub(super) const RECORD_BYTES: usize = 40;
-/// What is not complete has a name that begins and ends so.
-const PREFIX: &[u8] = b".nearfs-";
-const PART: &[u8] = b".part";
-const JOURNAL: &[u8] = b".journal";
 /// A journal is not read further than this, which tells of a file of 100 TiB.
 const RECORDS_MAX: u64 = 100 * 1024 * 1024;
 
@@ -62,17 +58,17 @@ impl StagedNames {
     pub(super) fn of(bytes: &[u8]) -> Result<StagedNames, Errno> {
         let digits = hash(bytes).to_string();
         let named = |ending: &[u8]| {
-            let name = [PREFIX, &digits.as_bytes()[..16], ending].concat();
+            let name = [STAGED_BEGINNING, &digits.as_bytes()[..16], ending].concat();
             Name::new(&name).map_err(|_| Errno::EINVAL)
         };
-        Ok(StagedNames { part: named(PART)?, journal: named(JOURNAL)? })
+        Ok(StagedNames { part: named(STAGED_ENDING)?, journal: named(JOURNAL_ENDING)? })
     }
 }
 
 /// Whether a name is one of those that a transfer gives to what is not complete.
 pub fn is_staged(name: &[u8]) -> bool {
-    name.strip_prefix(PREFIX)
-        .and_then(|rest| rest.strip_suffix(PART).or_else(|| rest.strip_suffix(JOURNAL)))
+    name.strip_prefix(STAGED_BEGINNING)
+        .and_then(|rest| rest.strip_suffix(STAGED_ENDING).or_else(|| rest.strip_suffix(JOURNAL_ENDING)))
         .is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit))
 }
 

@@ -56,9 +56,15 @@ impl SessionFiles {
 
     /// Counts what an answered request, which had so many bytes of payload, moved for the session's transfers.
     pub(crate) fn count_passed(&self, request: &Request, sent_bytes: usize, response: &Response) {
-        if self.transfers.is_any()
-            && let Some(passed) = passed(request, sent_bytes, response)
+        if !self.transfers.is_any() {
+            return;
+        }
+        if let (Request::Create { name, .. }, Ok(Reply::Created { fh, .. })) = (request, &response.answer)
+            && name.is_journal()
         {
+            self.transfers.pass_over(*fh);
+        }
+        if let Some(passed) = passed(request, sent_bytes, response) {
             self.transfers.passed(passed);
         }
     }
@@ -90,7 +96,8 @@ fn shown(above: &[Target], name: &Name) -> Box<[u8]> {
     path[path.len().saturating_sub(SHOWN_PATH_BYTES_MAX)..].into()
 }
 
-/// What a request moved, if it has succeeded and is one that moves something.
+/// What a request moved, if it has succeeded and is one that moves something. A file that will get another name counts
+/// when it gets that.
 fn passed(request: &Request, sent_bytes: usize, response: &Response) -> Option<Passed> {
     let reply = response.answer.as_ref().ok()?;
     let payload_bytes = response.payload.len() as u64;
@@ -100,6 +107,7 @@ fn passed(request: &Request, sent_bytes: usize, response: &Response) -> Option<P
             let Reply::Written(written) = reply else { return None };
             (TransferKind::Upload, Some(*fh), written.size, 0)
         }
+        Request::Create { name, .. } if name.is_staged() || name.is_journal() => return None,
         Request::Open { flags, .. } | Request::Create { flags, .. } => {
             let reads = flags & libc::O_ACCMODE as u32 == libc::O_RDONLY as u32;
             let kind = if reads { TransferKind::Download } else { TransferKind::Upload };
@@ -110,7 +118,14 @@ fn passed(request: &Request, sent_bytes: usize, response: &Response) -> Option<P
             (TransferKind::Download, None, payload_bytes, 1)
         }
         Request::Fetch { .. } => (TransferKind::Download, None, payload_bytes, 1),
-        Request::Store { .. } => (TransferKind::Upload, None, sent_bytes as u64, 1),
+        Request::Store { name, .. } => {
+            (TransferKind::Upload, None, sent_bytes as u64, u64::from(!name.is_staged()))
+        }
+        Request::Publish { .. } => {
+            let Reply::Published { refusals } = reply else { return None };
+            let published = refusals.iter().filter(|refusal| refusal.is_none()).count();
+            (TransferKind::Upload, None, 0, published as u64)
+        }
         Request::Unlink { .. } => (TransferKind::Delete, None, 0, 1),
         Request::Forget { .. }
         | Request::GetAttr { .. }
@@ -139,7 +154,6 @@ fn passed(request: &Request, sent_bytes: usize, response: &Response) -> Option<P
         | Request::GetLock { .. }
         | Request::SetLock { .. }
         | Request::HashRange { .. }
-        | Request::Publish { .. }
         | Request::ListSessions { .. }
         | Request::Kick { .. }
         | Request::Announce { .. }

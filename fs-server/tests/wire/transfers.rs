@@ -7,7 +7,7 @@ use nearfs_protocol::codec::FrameKind;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node, RequestId, SessionId, TransferId};
 use nearfs_protocol::limits::{SHOWN_PATH_BYTES_MAX, TRANSFERS_MAX, TRANSFERS_SHOWN_MAX};
-use nearfs_protocol::message::{ReleasedFile, Reply, Request, WriteAt, WriteSync};
+use nearfs_protocol::message::{Publication, ReleasedFile, RenameMode, Reply, Request, WriteAt, WriteSync};
 use nearfs_protocol::roster::{SessionReport, Tally, TransferKind, TransferOutcome};
 
 use crate::harness::*;
@@ -193,6 +193,32 @@ fn whole_files_of_one_request_each_are_counted() {
     let counted = |tally: Tally| (tally.bytes, tally.files);
     assert_eq!(client.end(up).map(counted), Ok((2100, 3)));
     assert_eq!(client.end(down).map(counted), Ok((1400, 2)));
+}
+
+#[test]
+fn a_file_that_is_published_counts_once_and_its_journal_not_at_all() {
+    let served = Served::start();
+    let mut client = served.client();
+    let parent = client.root();
+    let up = client.announce(TransferKind::Upload, "big", 0).unwrap();
+    let part = client.create(".nearfs-0123.part");
+    let journal = client.create(".nearfs-0123.journal");
+    client.write(part, 500);
+    client.write(journal, 40);
+    let content = [3; 70];
+    let (staged, mode, umask, set) = (name(".nearfs-4567.part"), 0o644, 0, Default::default());
+    let hash = nearfs_protocol::hash::hash(&content);
+    client.ask(&Request::Store { parent, name: staged.clone(), mode, umask, set, hash }, &content).0.unwrap();
+    let items = [(name(".nearfs-0123.part"), "big"), (staged, "small"), (name(".nearfs-89.part"), "none")];
+    let items =
+        items.map(|(staged, to)| Publication { parent, staged, name: name(to), mode: RenameMode::NoReplace });
+    client.ask(&Request::Publish { items: items.into() }, b"").0.unwrap();
+    client.release(journal);
+    assert_eq!(client.end(up).map(|tally| (tally.bytes, tally.files)), Ok((570, 2)));
+    // Without a transfer nothing is counted, and the journal's number is forgotten.
+    let again = client.announce(TransferKind::Upload, "big", 0).unwrap();
+    client.write(part, 7);
+    assert_eq!(client.end(again).map(|tally| (tally.bytes, tally.files)), Ok((7, 0)));
 }
 
 #[test]
