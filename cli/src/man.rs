@@ -99,8 +99,8 @@ fn verbs() -> Roff {
     section.text([roman(
         "At the prompt; `help COMMAND` tells the options of one. Names that follow each other are the same.",
     )]);
-    for (names, about) in GROUPS.iter().flat_map(|(_, names)| described(names)) {
-        tagged(&mut section, &names, &about);
+    for verb in GROUPS.iter().flat_map(|(_, names)| described(names)) {
+        tagged(&mut section, &verb.names(), &verb.about);
     }
     section
 }

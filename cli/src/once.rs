@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::shell::OneShot;
 use crate::shell::command::{find, list, look, make, remove, rename};
-use crate::shell::verb::Verb;
+use crate::shell::verb::{Line, Verb};
 use crate::transfer::{CatOptions, CheckOptions, CpOptions, GetOptions, MirrorCommand, PutOptions};
 
 /// A verb's options, and those of reaching its server.
@@ -12,6 +12,9 @@ use crate::transfer::{CatOptions, CheckOptions, CpOptions, GetOptions, MirrorCom
 pub(crate) struct Once<T: Args> {
     #[command(flatten)]
     options: T,
+    /// For scripts: one JSON object a line
+    #[arg(long)]
+    json: bool,
     /// Talk to another machine although everybody on the way may read along
     #[arg(long)]
     insecure: bool,
@@ -91,6 +94,6 @@ impl OnceCommand {
 
 impl<T: Args> Once<T> {
     fn with(self, verb: impl FnOnce(T) -> Verb) -> OneShot {
-        OneShot { verb: verb(self.options), insecure: self.insecure }
+        OneShot { line: Line { verb: verb(self.options), json: self.json }, insecure: self.insecure }
     }
 }

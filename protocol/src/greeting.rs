@@ -111,7 +111,7 @@ pub enum Refusal {
     #[error("the server has no export or directory of that name")]
     NoExport,
     /// The client may not connect.
-    #[error("the server does not admit this client: {0}")]
+    #[error("the server does not admit this client: {}", .0.escape_debug())]
     NotAdmitted(String),
     /// The session to resume or join is unknown or over.
     #[error("the server does not know the session any more")]

@@ -71,7 +71,7 @@ impl Output {
     pub(crate) fn to_file(&self, path: &Path, append: bool) -> Result<Output, Failure> {
         let file = OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(path);
         let file = BufWriter::new(file.map_err(Failure::local(path))?);
-        Ok(self.with_sink(Sink::File(file, printable(path.as_os_str().as_bytes()))))
+        Ok(self.with_sink(Sink::File(file, shown(path))))
     }
 
     /// To a command of this machine.
@@ -256,13 +256,23 @@ pub(crate) fn mode_word(kind: FileKind, mode: u32) -> String {
     word
 }
 
-/// Fields of an object that tell a path. What is no UTF-8 is told in bytes as well, because a script must be able to
-/// name it.
+/// Fields of an object that tell a path.
 pub(crate) fn path_fields(path: &[u8]) -> Value {
-    match std::str::from_utf8(path) {
-        Ok(text) => json!({ "path": text }),
-        Err(_) => json!({ "path": String::from_utf8_lossy(path), "path_bytes": path }),
+    text_fields("path", path)
+}
+
+/// Fields of an object that tell bytes which are a name. What is no UTF-8 is told in bytes as well, because a script must
+/// be able to name it.
+pub(crate) fn text_fields(key: &str, bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!({ key: text }),
+        Err(_) => json!({ key: String::from_utf8_lossy(bytes), format!("{key}_bytes"): bytes }),
     }
+}
+
+/// A path of this machine for people: on one line and without anything that a terminal would obey.
+pub(crate) fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
 }
 
 /// One object of two.

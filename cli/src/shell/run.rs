@@ -9,13 +9,14 @@ use nearfs_client::remote::path::printable;
 
 use crate::shell::command::{help, local};
 use crate::shell::failure::Failure;
+use crate::shell::output::{Kind, count};
 use crate::shell::parser::{self, Redirect, Step, Word};
 use crate::shell::state::{Shell, local_path};
 use crate::shell::verb::{self, Line, Verb};
 
 /// Carries out all commands of a line, or of a script. What fails is told. Returns the code of the last failure that
-/// was not forgiven; with the first one the rest is left, unless somebody types and sees what happens, or wished it
-/// otherwise.
+/// was not forgiven; with the first one the rest is left unless that was wished otherwise, and somebody who types hears
+/// of it: what follows a `cd` that failed is not meant for where one still is.
 pub(crate) fn run_line(shell: &mut Shell, line: &[u8]) -> u8 {
     let steps = match parser::parse(line) {
         Ok(steps) => steps,
@@ -26,7 +27,8 @@ pub(crate) fn run_line(shell: &mut Shell, line: &[u8]) -> u8 {
         }
     };
     let mut code = 0;
-    for step in steps {
+    let mut steps = steps.into_iter();
+    while let Some(step) = steps.next() {
         let is_forgiven = matches!(step, Step::Verb { is_forgiven: true, .. });
         let result = run_step(shell, step);
         let was_interrupted = shell.cancel.is_cancelled();
@@ -39,10 +41,16 @@ pub(crate) fn run_line(shell: &mut Shell, line: &[u8]) -> u8 {
         if failed != 0 && !is_forgiven {
             code = failed;
         }
-        let stops = failed != 0 && !is_forgiven && (shell.stops_at_errors || shell.is_interactive);
+        let stops = failed != 0 && !is_forgiven && shell.stops_at_errors;
         if shell.is_over || was_interrupted || stops {
             break;
         }
+    }
+    if code != 0 && steps.len() > 0 && shell.is_interactive {
+        let left = count(steps.len() as u64, "command", "commands");
+        let text = format!("{left} behind it not carried out; with `set -e off` they are");
+        // Whoever types sees that the terminal has gone.
+        let _ = shell.out.say(Kind::Note, &text);
     }
     code
 }
@@ -89,7 +97,7 @@ fn run_command(shell: &mut Shell, words: &[Word]) -> Result<(), Failure> {
     }
     let arguments = words.iter().map(|word| OsString::from_vec(word.pattern()));
     match Line::try_parse_from(arguments) {
-        Ok(line) => run_verb(shell, &line.verb),
+        Ok(line) => run_verb(shell, line),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             let text = error.render().to_string();
             shell.out.line(text.trim_end())
@@ -99,9 +107,16 @@ fn run_command(shell: &mut Shell, words: &[Word]) -> Result<(), Failure> {
 }
 
 /// Carries out a verb, and tells what happened to the connection meanwhile.
-pub(crate) fn run_verb(shell: &mut Shell, verb: &Verb) -> Result<(), Failure> {
-    shell.out.is_json = verb.is_json();
-    let result = verb::run(shell, verb);
+pub(crate) fn run_verb(shell: &mut Shell, line: Line) -> Result<(), Failure> {
+    let Line { mut verb, mut json } = line;
+    if let Verb::Find(options) = &mut verb {
+        json |= options.take_json();
+    }
+    if json && matches!(verb, Verb::Cat(_)) {
+        return Err(Failure::Usage("cat writes contents as they are, and knows no --json".into()));
+    }
+    shell.out.is_json = json;
+    let result = verb::run(shell, &verb);
     let told = shell.tell_of_new_session();
     shell.out.is_json = false;
     // What a wish ended says so, whatever error came of it.

@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nearfs_client::remote::RemotePath;
+use nearfs_client::remote::path::printable;
 use nearfs_transport::address::{Source, SourceError};
 
 use crate::shell::config::Config;
@@ -12,26 +13,26 @@ use crate::shell::failure::Failure;
 use crate::shell::interrupt::Interrupt;
 use crate::shell::run::run_verb;
 use crate::shell::state::Shell;
-use crate::shell::verb::Verb;
+use crate::shell::verb::Line;
 
 /// A verb, and how to reach the server that its arguments name.
 #[derive(Debug)]
 pub(crate) struct OneShot {
-    pub(crate) verb: Verb,
+    pub(crate) line: Line,
     pub(crate) insecure: bool,
 }
 
 pub(crate) fn run(options: OneShot) -> Result<u8, Failure> {
-    let OneShot { mut verb, insecure } = options;
+    let OneShot { mut line, insecure } = options;
     let interrupt = Interrupt::watch(true).map_err(Failure::local(Path::new("signals")))?;
     let mut shell = Shell::new(Config::default(), interrupt, false);
     shell.is_one_shot = true;
     shell.is_insecure = insecure;
     // Somebody who types the command can be asked.
     shell.is_interactive = std::io::IsTerminal::is_terminal(&std::io::stdin());
-    let source = take_source(verb.remote_arguments())?;
+    let source = take_source(line.verb.remote_arguments())?;
     shell.connect(&source)?;
-    let result = run_verb(&mut shell, &verb);
+    let result = run_verb(&mut shell, line);
     if let Err(failure) = &result {
         shell.out.failed(failure);
     }
@@ -58,7 +59,9 @@ fn take_source(arguments: &mut [OsString]) -> Result<Source, Failure> {
             }
             Err(_) => {
                 let joined = base.join(argument.as_bytes());
-                joined.map_err(|error| Failure::Usage(format!("{}: {error}", argument.display())))?.to_bytes()
+                joined
+                    .map_err(|error| Failure::Usage(format!("{}: {error}", printable(argument.as_bytes()))))?
+                    .to_bytes()
             }
         };
         *argument = OsString::from_vec(path);

@@ -11,7 +11,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{CompletionType, Context, Editor, Helper};
+use rustyline::{Behavior, CompletionType, Context, Editor, Helper};
 
 use crate::shell::command::help;
 use crate::shell::complete::Completion;
@@ -62,12 +62,15 @@ pub(crate) fn greet(out: &mut Output) -> Result<(), Failure> {
     out.flush()
 }
 
-/// Asks a question that is answered by yes or no. Without a terminal nobody is asked, and the answer is no.
+/// Asks a question that is answered by yes or no, on the terminal itself: the output may go elsewhere. Without a terminal
+/// nobody is asked, and the answer is no.
 pub(crate) fn ask(question: &str) -> Result<Answer, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(Answer::No);
     }
-    let mut editor: Editor<(), FileHistory> = Editor::new().map_err(|error| unreadable(&error))?;
+    let config = rustyline::Config::builder().behavior(Behavior::PreferTerm).build();
+    let editor = Editor::with_config(config);
+    let mut editor: Editor<(), FileHistory> = editor.map_err(|error| unreadable(&error))?;
     match editor.readline(&format!("{question} [y/N/all] ")) {
         Ok(answer) => Ok(match answer.trim().to_lowercase().as_str() {
             "y" | "yes" => Answer::Yes,

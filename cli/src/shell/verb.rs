@@ -11,10 +11,13 @@ use crate::transfer::{self, CatOptions, CheckOptions, CpOptions, GetOptions, Mir
 
 /// One command as it is typed at the prompt.
 #[derive(Parser, Debug)]
-#[command(name = "nearfs", multicall = true, disable_help_subcommand = true)]
+#[command(name = "nearfs", bin_name = "", no_binary_name = true, disable_help_subcommand = true)]
 pub(crate) struct Line {
     #[command(subcommand)]
     pub(crate) verb: Verb,
+    /// For scripts: one JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
 }
 
 /// The verbs of a shell. Words that people's fingers know are names of the same verb.
@@ -25,8 +28,10 @@ pub(crate) enum Verb {
     /// Leaves the server, and stays at the prompt
     #[command(visible_aliases = ["close", "byebye"])]
     Disconnect,
-    Status(connection::StatusOptions),
-    Who(who::WhoOptions),
+    /// Tells how the connection is
+    Status,
+    /// Tells who is connected
+    Who,
     Kick(who::KickOptions),
     /// Leaves the server and the shell
     #[command(visible_aliases = ["quit", "bye"])]
@@ -107,14 +112,30 @@ pub(crate) fn side(name: &str) -> Side {
     }
 }
 
-/// The verbs of a group as people read of them: their names, and what they do.
-pub(crate) fn described(names: &[&str]) -> Vec<(String, String)> {
+/// A verb as people read of it.
+pub(crate) struct Described {
+    pub(crate) name: String,
+    pub(crate) aliases: Vec<String>,
+    /// What it does, in a line.
+    pub(crate) about: String,
+}
+
+impl Described {
+    /// All its names, the first one first.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<&str> = std::iter::once(&self.name).chain(&self.aliases).map(String::as_str).collect();
+        names.join(", ")
+    }
+}
+
+/// The verbs of a group.
+pub(crate) fn described(names: &[&str]) -> Vec<Described> {
     let line = <Line as clap::CommandFactory>::command();
     let commands = names.iter().filter_map(|name| line.find_subcommand(name));
-    let described = commands.map(|command| {
-        let aliases: Vec<&str> = command.get_visible_aliases().collect();
-        let names = [&[command.get_name()], &aliases[..]].concat().join(", ");
-        (names, command.get_about().map(ToString::to_string).unwrap_or_default())
+    let described = commands.map(|command| Described {
+        name: command.get_name().to_owned(),
+        aliases: command.get_visible_aliases().map(str::to_owned).collect(),
+        about: command.get_about().map(ToString::to_string).unwrap_or_default(),
     });
     described.collect()
 }
@@ -153,8 +174,8 @@ pub(crate) fn run(shell: &mut Shell, verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Connect(options) => connection::connect(shell, options),
         Verb::Disconnect => connection::disconnect(shell),
-        Verb::Status(options) => connection::status(shell, options),
-        Verb::Who(options) => who::who(shell, options),
+        Verb::Status => connection::status(shell),
+        Verb::Who => who::who(shell),
         Verb::Kick(options) => who::kick(shell, options),
         Verb::Exit => {
             shell.is_over = true;
@@ -200,42 +221,6 @@ fn changing(
 }
 
 impl Verb {
-    /// Whether scripts read the output.
-    pub(crate) fn is_json(&self) -> bool {
-        match self {
-            Verb::Status(options) => options.json,
-            Verb::Who(options) => options.json,
-            Verb::Kick(options) => options.json,
-            Verb::Ls(options) => options.json,
-            Verb::Rm(options) => options.json,
-            Verb::Mkdir(options) => options.json,
-            Verb::Rmdir(options) => options.json,
-            Verb::Mv(options) => options.json,
-            Verb::Size(options) => options.json,
-            Verb::Stat(options) => options.json,
-            Verb::Du(options) => options.json,
-            Verb::Df(options) => options.json,
-            Verb::Find(options) => options.json,
-            Verb::Get(options) | Verb::Reget(options) => options.transfer.pace.json,
-            Verb::Check(options) => options.json,
-            Verb::Cat(_) => false,
-            Verb::Put(options) | Verb::Reput(options) => options.transfer.pace.json,
-            Verb::Cp(options) => options.pace.json,
-            Verb::Mirror(options) => options.pace.json,
-            Verb::Connect(_)
-            | Verb::Disconnect
-            | Verb::Exit
-            | Verb::Pwd
-            | Verb::Cd(_)
-            | Verb::Lpwd
-            | Verb::Lcd(_)
-            | Verb::Lls(_)
-            | Verb::Help(_)
-            | Verb::History(_)
-            | Verb::Set(_) => false,
-        }
-    }
-
     /// Its arguments that name files of the server, for a program that is told a source in them.
     pub(crate) fn remote_arguments(&mut self) -> &mut [OsString] {
         match self {
@@ -260,8 +245,8 @@ impl Verb {
             Verb::Mirror(options) => options.source_arguments(),
             Verb::Connect(_)
             | Verb::Disconnect
-            | Verb::Status(_)
-            | Verb::Who(_)
+            | Verb::Status
+            | Verb::Who
             | Verb::Kick(_)
             | Verb::Exit
             | Verb::Pwd

@@ -13,7 +13,7 @@ use nearfs_protocol::message::Request;
 use nearfs_transport::address::Source;
 use serde_json::json;
 
-use crate::shell::failure::Failure;
+use crate::shell::failure::{Failure, Tally};
 use crate::shell::output::{Kind, count, size};
 use crate::shell::state::Shell;
 
@@ -41,39 +41,47 @@ pub(crate) struct CheckOptions {
     /// The other path is on the server as well
     #[arg(long)]
     remote: bool,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 pub(crate) fn cat(shell: &mut Shell, options: &CatOptions) -> Result<(), Failure> {
-    let remote = shell.remote()?;
+    let mut tally = Tally::default();
     for path in shell.remote_paths(&options.paths)? {
-        let attr = remote.stat(&path, Follow::Yes)?;
-        if attr.kind == FileKind::Directory {
-            return Err(Failure::Refused(format!("{path} is a directory")));
-        }
-        let file = remote.open(&path)?;
-        let session = file.session().clone();
-        let mut under_way = VecDeque::new();
-        let (mut offset, mut is_at_end) = (0, false);
-        while !is_at_end || !under_way.is_empty() {
-            while !is_at_end && under_way.len() < PIECES_MAX {
-                let (tell, told) = mpsc::sync_channel(1);
-                let request = Request::Read { fh: file.fh(), offset, size: PIECE_BYTES };
-                session.start(request, None, Patience::Bounded, move |outcome| drop(tell.send(outcome)));
-                under_way.push_back(told);
-                offset += u64::from(PIECE_BYTES);
-            }
-            let Some(told) = under_way.pop_front() else { break };
-            let piece = told.recv().unwrap_or(Err(Errno::EIO));
-            let (_, bytes) = piece.map_err(|errno| RemoteError::new(&path, errno))?;
-            // A short piece is the end of the file, and what was asked for behind it is empty.
-            is_at_end |= bytes.len() < PIECE_BYTES as usize;
-            shell.out.write(&bytes)?;
+        match write_content(shell, &path) {
+            Ok(()) => tally.done(),
+            Err(failure) => shell.told(&mut tally, &path, failure)?,
         }
     }
-    Ok(())
+    tally.finish()
+}
+
+fn write_content(shell: &mut Shell, path: &RemotePath) -> Result<(), Failure> {
+    let remote = shell.remote()?;
+    let attr = remote.stat(path, Follow::Yes)?;
+    if attr.kind == FileKind::Directory {
+        return Err(Failure::Refused(format!("{path} is a directory")));
+    }
+    let file = remote.open(path)?;
+    let session = file.session().clone();
+    let mut under_way = VecDeque::new();
+    let mut offset = 0;
+    loop {
+        while under_way.len() < PIECES_MAX {
+            let (tell, told) = mpsc::sync_channel(1);
+            let request = Request::Read { fh: file.fh(), offset, size: PIECE_BYTES };
+            session.start(request, None, Patience::Bounded, move |outcome| drop(tell.send(outcome)));
+            under_way.push_back(told);
+            offset += u64::from(PIECE_BYTES);
+        }
+        let Some(told) = under_way.pop_front() else { return Ok(()) };
+        let piece = told.recv().unwrap_or(Err(Errno::EIO));
+        let (_, bytes) = piece.map_err(|errno| RemoteError::new(path, errno))?;
+        shell.out.write(&bytes)?;
+        // A short piece is the end of the file. What was asked for behind it is empty, unless somebody has written on
+        // since, and then there is a gap between.
+        if bytes.len() < PIECE_BYTES as usize {
+            return Ok(());
+        }
+    }
 }
 
 impl CheckOptions {

@@ -11,6 +11,7 @@ use nearfs_protocol::roster::TransferKind;
 use nearfs_transport::address::Source;
 
 use crate::shell::failure::Failure;
+use crate::shell::output::shown;
 use crate::shell::state::{Answer, Shell};
 use crate::transfer::options::{TransferOptions, only_into_directory};
 use crate::transfer::run::{Announcement, run};
@@ -48,12 +49,12 @@ pub(crate) fn get(shell: &mut Shell, options: &GetOptions, resume: bool) -> Resu
     let sources = shell.remote_paths(sources)?;
     let base = target.unwrap_or_else(|| PathBuf::from("."));
     let is_directory = base.is_dir() || base.as_os_str().as_bytes().ends_with(b"/");
-    only_into_directory(&base.display().to_string(), sources.len(), base.exists() && !is_directory)?;
+    only_into_directory(&shown(&base), sources.len(), base.exists() && !is_directory)?;
     let into = is_directory || sources.len() > 1 || options.transfer.parents;
     let mut jobs = Vec::new();
     for source in sources {
         let to = if into { inside(&base, &source, options.transfer.parents) } else { base.clone() };
-        let to = free_name(shell, &source, to, &options.transfer, resume)?;
+        let to = free_name(shell, &source, to, &options.transfer)?;
         jobs.push((source, to));
     }
     let remote = shell.remote()?;
@@ -84,16 +85,13 @@ fn free_name(
     source: &RemotePath,
     to: PathBuf,
     options: &TransferOptions,
-    resume: bool,
 ) -> Result<PathBuf, Failure> {
     if options.force || !to.exists() || to.is_dir() {
         return Ok(to);
     }
-    // A complete file that is asked for once more is no reason to ask.
-    let _ = resume;
     let attr = shell.remote()?.stat(source, Follow::Yes)?;
     if attr.kind == FileKind::Directory {
-        return Err(Failure::Refused(format!("{} is a file, and {source} is a directory", to.display())));
+        return Err(Failure::Refused(format!("{} is a file, and {source} is a directory", shown(&to))));
     }
     let numbered = (1..1000).map(|number| {
         let mut name = to.clone().into_os_string();
@@ -103,13 +101,13 @@ fn free_name(
     let Some(free) = numbered.into_iter().find(|path| path.symlink_metadata().is_err()) else {
         return Ok(to);
     };
-    let question = format!("{} already exists; save as {}?", to.display(), free.display());
-    if shell.is_interactive && !options.pace.json && shell.confirm(&question)? != Answer::No {
+    let question = format!("{} already exists; save as {}?", shown(&to), shown(&free));
+    if shell.is_interactive && !shell.out.is_json && shell.confirm(&question)? != Answer::No {
         return Ok(free);
     }
     Err(Failure::Refused(format!(
         "{} already exists; -f replaces it, and {} is free",
-        to.display(),
-        free.display()
+        shown(&to),
+        shown(&free)
     )))
 }

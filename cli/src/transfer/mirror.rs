@@ -126,10 +126,8 @@ pub(crate) fn mirror(shell: &mut Shell, options: &MirrorCommand) -> Result<(), F
         by_content: options.checksum,
         window_secs: options.modify_window,
     };
-    if !options.pace.json {
-        let only = if options.dry_run { "would mirror" } else { "mirrors" };
-        shell.out.say(Kind::Note, &format!("{only} {source} to {target}"))?;
-    }
+    let only = if options.dry_run { "would mirror" } else { "mirrors" };
+    shell.out.say(Kind::Note, &format!("{only} {source} to {target}"))?;
     let telling = Mirrored { is_dry: options.dry_run, is_verbose: options.verbose };
     run_telling(shell, &options.pace, transfer_options, announcements, &telling, |transfer| {
         transfer.mirror(&source, &target, &how);

@@ -50,9 +50,6 @@ pub(crate) struct PaceOptions {
     /// Show no progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 impl TransferOptions {

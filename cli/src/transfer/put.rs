@@ -11,6 +11,7 @@ use nearfs_protocol::name::Name;
 use nearfs_protocol::roster::TransferKind;
 
 use crate::shell::failure::Failure;
+use crate::shell::output::shown;
 use crate::shell::state::{Answer, Shell};
 use crate::transfer::options::{TransferOptions, only_into_directory};
 use crate::transfer::run::{Announcement, run};
@@ -73,7 +74,7 @@ pub(crate) fn put(shell: &mut Shell, options: &PutOptions, resume: bool) -> Resu
 /// Where something goes in a directory.
 fn inside(directory: &RemotePath, source: &Path, keep_path: bool) -> Result<RemotePath, Failure> {
     let named = |name: &OsStr| {
-        Name::new(name.as_bytes()).map_err(|error| Failure::Usage(format!("{}: {error}", source.display())))
+        Name::new(name.as_bytes()).map_err(|error| Failure::Usage(format!("{}: {error}", shown(source))))
     };
     if keep_path {
         let names = source.components().filter_map(|component| match component {
@@ -110,7 +111,7 @@ fn free_name(
         return Ok(to);
     }
     if source.is_dir() {
-        return Err(Failure::Refused(format!("{to} is a file, and {} is a directory", source.display())));
+        return Err(Failure::Refused(format!("{to} is a file, and {} is a directory", shown(source))));
     }
     let (Some(parent), Some(name)) = (to.parent(), to.name()) else { return Ok(to) };
     let mut free = None;
@@ -125,7 +126,7 @@ fn free_name(
     }
     let Some(free) = free else { return Ok(to) };
     let question = format!("{to} already exists; save as {free}?");
-    if shell.is_interactive && !options.pace.json && shell.confirm(&question)? != Answer::No {
+    if shell.is_interactive && !shell.out.is_json && shell.confirm(&question)? != Answer::No {
         return Ok(free);
     }
     Err(Failure::Refused(format!("{to} already exists; -f replaces it, and {free} is free")))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use plotters::prelude::*;
 
 use crate::shell::failure::Failure;
+use crate::shell::output::shown;
 use crate::transfer::options::PaceOptions;
 
 /// Points over which the average is taken.
@@ -91,7 +92,7 @@ impl Rates {
         if let Some(compare) = compare {
             series.push((log_name(&compare), read(&compare)?));
         }
-        draw(&plot, &series).map_err(|error| Failure::Refused(format!("{}: {error}", plot.display())))
+        draw(&plot, &series).map_err(|error| Failure::Refused(format!("{}: {error}", shown(&plot))))
     }
 }
 
@@ -102,7 +103,7 @@ fn log_name(path: &Path) -> String {
 /// Reads a log that was written before.
 fn read(path: &Path) -> Result<Vec<Point>, Failure> {
     let text = std::fs::read_to_string(path).map_err(Failure::local(path))?;
-    let wrong = || Failure::Refused(format!("{} is no log of rates", path.display()));
+    let wrong = || Failure::Refused(format!("{} is no log of rates", shown(path)));
     let mut lines = text.lines();
     if lines.next() != Some(HEADER) {
         return Err(wrong());

@@ -150,9 +150,7 @@ pub(crate) fn run_telling(
     let seconds = far_ms.map_or(elapsed, Duration::from_millis).as_secs_f64();
     let (object, text) = telling.sum(&counts, seconds);
     shell.out.object(&object)?;
-    if !choices.json {
-        shell.out.say(if counts.failures == 0 { Kind::Done } else { Kind::Failed }, &text)?;
-    }
+    shell.out.say(if counts.failures == 0 { Kind::Done } else { Kind::Failed }, &text)?;
     shown?;
     finish(&transfer, &codes, counts)
 }

@@ -41,6 +41,32 @@ fn odd_names_are_written_listed_moved_and_removed() {
 }
 
 #[test]
+fn odd_names_are_downloaded_and_uploaded() {
+    for (name, written, shown) in ODD {
+        let site = Site::empty();
+        let (here, there) = (OsStr::from_bytes(name), site.export().join(OsStr::from_bytes(name)));
+        let here = site.home().join(here);
+        fs::write(&there, "abc").unwrap();
+        site.shell(&format!("get {written}")).succeeded();
+        assert_eq!(fs::read(&here).unwrap(), b"abc", "{shown}");
+        let ended = site.shell(&format!("get {written}"));
+        let ended =
+            ended.refused(1, &format!("{shown} already exists; -f replaces it, and {shown}.1 is free"));
+        assert!(ended.err.trim_end().chars().all(|c| !c.is_control()), "{ended:?}");
+        fs::remove_file(&there).unwrap();
+        site.shell(&format!("put {written}; check {written} {written}")).succeeded();
+        assert_eq!(fs::read(&there).unwrap(), b"abc", "{shown}");
+        let ended = site.shell(&format!("put {written}")).refused(1, &format!("/{shown} already exists"));
+        assert!(ended.err.trim_end().chars().all(|c| !c.is_control()), "{ended:?}");
+        assert_eq!(site.shell(&format!("cat {written}")).succeeded().out, "abc", "{shown}");
+        fs::create_dir(site.home().join("tree")).unwrap();
+        fs::rename(&here, site.home().join("tree").join(OsStr::from_bytes(name))).unwrap();
+        let ended = site.shell(&format!("put tree/* . ; put tree/{written} tree2/"));
+        assert!(ended.err.chars().all(|c| c == '\n' || !c.is_control()), "{ended:?}");
+    }
+}
+
+#[test]
 fn scripts_get_names_that_are_no_text_in_bytes() {
     let site = Site::empty();
     fs::write(site.export().join(OsStr::from_bytes(b"\xff")), "").unwrap();

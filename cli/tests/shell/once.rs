@@ -86,3 +86,64 @@ fn whoever_has_read_enough_is_no_error() {
     let ended = run(command.args(["-c", &program]).stdin(Stdio::null()));
     assert_eq!((ended.out.as_str(), ended.err.as_str()), ("        0 B  a-long-name-0\n", ""));
 }
+
+#[test]
+fn every_verb_tells_scripts_objects_and_people_the_rest() {
+    let site = Site::new();
+    fs::write(site.home().join("here"), "here").unwrap();
+    let (host, port) = site.server();
+    for verb in [
+        "pwd",
+        "cd docs",
+        "ls",
+        "ls -R",
+        "find",
+        "find -name '*.txt'",
+        "size notes",
+        "stat link",
+        "du",
+        "df",
+        "status",
+        "who",
+        "kick --all",
+        "mkdir made",
+        "mkdir -p a/b",
+        "rmdir empty",
+        "mv notes moved",
+        "rm notes",
+        "rm -r docs",
+        "rm -n notes",
+        "get notes",
+        "reget notes",
+        "put here",
+        "reput here",
+        "check notes here",
+        "lpwd",
+        "lls",
+        "lls here",
+        "lcd .",
+        "help",
+        "help rm",
+        "set",
+        "disconnect",
+        "ls missing",
+        "mv missing x",
+        "get missing",
+        "cd missing",
+        "lcd missing",
+    ] {
+        let site = Site::new();
+        fs::write(site.home().join("here"), "here").unwrap();
+        let ended = site.shell(&format!("{verb} --json"));
+        assert!(!objects(&ended.out).is_empty(), "{verb}: {ended:?}");
+        assert!(ended.err.lines().all(|line| !line.starts_with('{')), "{verb}: {ended:?}");
+        let is_to_fail = verb.contains("missing") || verb.starts_with("check");
+        assert_eq!(ended.code != Some(0), is_to_fail, "{verb}: {ended:?}");
+    }
+    let connect = format!("connect --json {host} {port}");
+    let ended = run(site.nearfs().args(["shell", "-c", &connect])).succeeded();
+    assert_eq!(objects(&ended.out)[0]["directory"], "/", "{ended:?}");
+    site.shell("cat --json notes").refused(2, "cat writes contents as they are");
+    let found = objects(&site.once(&["find", "@/docs", "-type", "d", "--json"]).succeeded().out);
+    assert_eq!((found.len(), &found[1]["path"]), (2, &"/docs/deep".into()), "also behind the tests");
+}

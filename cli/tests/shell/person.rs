@@ -273,3 +273,81 @@ fn a_program_that_was_told_one_verb_ends_with_130_at_ctrl_c() {
     assert!(!site.exists("notes"));
     run(site.nearfs().args(["ls", &site.world.source()])).succeeded();
 }
+
+#[test]
+fn a_line_whose_command_fails_is_left_and_that_is_said() {
+    let site = Site::new();
+    let mut terminal = connected(&site);
+    terminal.type_line("cd missing; rm -f notes; size docs/a.txt");
+    terminal.shows("/missing: no such file or directory");
+    terminal.shows("2 commands behind it not carried out; with `set -e off` they are");
+    terminal.ends_with(&site.prompt("/"));
+    assert!(site.exists("notes"), "it was meant for another directory");
+    terminal.type_line("set -e off");
+    terminal.type_line("cd missing; size docs/a.txt");
+    terminal.shows("/docs/a.txt: 2.0 KiB");
+}
+
+#[test]
+fn a_transfer_shows_how_far_it_is_and_ctrl_c_ends_it() {
+    let site = Site::new();
+    fs::write(site.export().join("big"), vec![b'x'; 64 << 20]).unwrap();
+    let mut terminal = connected(&site);
+    terminal.type_line("get --limit-rate 2M big");
+    // A bar for the file and one for all, each with what has passed and how long it takes.
+    terminal.shows("/big ");
+    terminal.shows("/64.00 MiB");
+    terminal.shows(" left");
+    terminal.shows("0/1 files");
+    let began = Instant::now();
+    terminal.press(CTRL_C);
+    terminal.shows("interrupted");
+    terminal.ends_with(&site.prompt("/"));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(!site.home().join("big").exists(), "half of it has the name");
+    terminal.wipe();
+    // What is there already is used, and the bars make room for the sum.
+    terminal.type_line("reget big");
+    terminal.shows("1 file, ");
+    terminal.shows(" were there already, 0 failed");
+    terminal.ends_with(&site.prompt("/"));
+    assert_eq!(fs::metadata(site.home().join("big")).unwrap().len(), 64 << 20);
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_replaced_and_another_is_offered() {
+    let site = Site::new();
+    fs::write(site.home().join("notes"), "mine").unwrap();
+    let mut terminal = connected(&site);
+    terminal.type_line("get notes");
+    terminal.ends_with("./notes already exists; save as ./notes.1? [y/N/all]");
+    terminal.type_line("n");
+    terminal.shows("./notes already exists; -f replaces it, and ./notes.1 is free");
+    terminal.ends_with(&site.prompt("/"));
+    terminal.wipe();
+    terminal.type_line("get notes");
+    terminal.ends_with("save as ./notes.1? [y/N/all]");
+    terminal.type_line("y");
+    terminal.shows("1 file, 6 B");
+    terminal.type_line("put notes");
+    terminal.ends_with("/notes already exists; save as /notes.1? [y/N/all]");
+    terminal.type_line("y");
+    terminal.shows("1 file, 4 B");
+    assert_eq!(fs::read(site.home().join("notes")).unwrap(), b"mine");
+    assert_eq!(fs::read(site.home().join("notes.1")).unwrap(), b"hello\n");
+    assert_eq!(fs::read(site.export().join("notes.1")).unwrap(), b"mine");
+    assert_eq!(fs::read(site.export().join("notes")).unwrap(), b"hello\n");
+}
+
+#[test]
+fn questions_are_asked_on_the_terminal_wherever_the_output_goes() {
+    let site = Site::new();
+    let source = format!("{}notes", site.world.source());
+    let line = format!("'{}' rm {source} > out", env!("CARGO_BIN_EXE_nearfs"));
+    let mut shell = std::process::Command::new("sh");
+    let mut terminal = Terminal::start(shell.args(["-c", &line]).current_dir(site.home()));
+    terminal.ends_with("remove /notes (6 B)? [y/N/all]");
+    terminal.type_line("y");
+    assert_eq!(terminal.ended(), 0);
+    assert_eq!(fs::read_to_string(site.home().join("out")).unwrap(), "removed /notes (6 B)\n");
+}

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::site::Site;
-use crate::support::{Companion, PROMPT, Server, nearfs, run, run_within, wait_for};
+use crate::support::{Companion, PROMPT, Server, can_mount, nearfs, run, run_within, wait_for};
 
 #[test]
 fn a_read_only_share_says_so() {
@@ -56,7 +56,7 @@ fn what_another_shell_uploads_is_left_alone() {
     let _uploading = Companion::start(&mut put);
     let is_busy = || site.shell("who").succeeded().out.contains("upload of /notes: ").then_some(());
     wait_for(PROMPT, is_busy).expect("the upload is announced");
-    for commands in ["rm notes", "mv notes elsewhere"] {
+    for commands in ["rm notes", "mv notes elsewhere", "put -f notes", "get notes new"] {
         let ended = site.shell(commands).refused(1, "/notes is being uploaded by ");
         assert!(ended.err.trim_end().ends_with('%'), "{ended:?}");
     }
@@ -66,6 +66,12 @@ fn what_another_shell_uploads_is_left_alone() {
         "the old file is there all the time"
     );
     site.shell("mv link elsewhere; rm elsewhere").succeeded();
+    if can_mount() {
+        let mount = site.world.mount("mount", &[]);
+        assert_eq!(fs::read(mount.place.join("notes")).unwrap(), b"hello\n", "a mount is never refused");
+        fs::rename(mount.place.join("notes"), mount.place.join("elsewhere")).unwrap();
+        fs::remove_file(mount.place.join("elsewhere")).unwrap();
+    }
 }
 
 #[test]

@@ -309,3 +309,38 @@ fn help_tells_of_all_verbs_and_of_one() {
     assert!(site.shell("help rm").succeeded().out.starts_with(out.trim_end()), "{out}");
     site.shell("help renmae").refused(2, "did you mean rename?");
 }
+
+#[test]
+fn files_come_and_go_by_every_name() {
+    for (get, put) in [("get", "put"), ("download", "upload"), ("reget", "reput"), ("get -c", "put -c")] {
+        let site = Site::new();
+        let out = site
+            .shell(&format!("{get} notes; {put} notes there; cd docs; {get} *.txt new/; {put} new back"))
+            .succeeded()
+            .out;
+        let sums: Vec<&str> = out.lines().filter_map(|line| line.split(" in ").next()).collect();
+        assert_eq!(
+            sums,
+            ["1 file, 6 B", "1 file, 6 B", "in /docs", "2 files, 2.0 KiB", "2 files, 2.0 KiB"],
+            "{out}"
+        );
+        assert_eq!(fs::read(site.home().join("notes")).unwrap(), b"hello\n", "{get}");
+        assert!(
+            site.exists("there") && site.exists("docs/back/a.txt") && site.exists("docs/back/b.txt"),
+            "{put}"
+        );
+    }
+}
+
+#[test]
+fn contents_are_shown_one_after_the_other() {
+    let site = Site::new();
+    assert_eq!(site.shell("cat notes docs/b.txt").succeeded().out, "hello\nb");
+    let ended = site.shell("cat missing notes docs");
+    assert_eq!((ended.code, ended.out.as_str()), (Some(1), "hello\n"), "{ended:?}");
+    assert!(
+        ended.err.contains("/missing: no such file") && ended.err.contains("/docs is a directory"),
+        "{ended:?}"
+    );
+    site.shell("cat missing").refused(4, "/missing: no such file or directory");
+}

@@ -1,11 +1,12 @@
 //! Connecting, leaving, and how it goes.
 
 use clap::Args;
+use nearfs_client::remote::RemotePath;
 use nearfs_protocol::greeting::Identity;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shell::failure::Failure;
-use crate::shell::output::{Kind, count};
+use crate::shell::output::{Kind, count, joined, text_fields};
 use crate::shell::state::{Shell, source_of};
 
 /// Connects to a server
@@ -19,14 +20,6 @@ pub(crate) struct ConnectOptions {
     /// Talk to another machine although everybody on the way may read along
     #[arg(long)]
     insecure: bool,
-}
-
-/// Tells how the connection is
-#[derive(Args, Debug)]
-pub(crate) struct StatusOptions {
-    /// For scripts: one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 pub(crate) fn connect(shell: &mut Shell, options: &ConnectOptions) -> Result<(), Failure> {
@@ -54,15 +47,19 @@ pub(crate) fn tell_connected(shell: &mut Shell) -> Result<(), Failure> {
     let welcome = connection.remote.current().welcome().clone();
     let read_only = if welcome.read_only { ", read-only" } else { "" };
     let text = format!("connected to {}{read_only}, in {}", connection.label, connection.place);
+    let server = json!({ "server": connection.label, "read_only": welcome.read_only });
+    let object = joined(server, directory(&connection.place));
+    shell.out.object(&object)?;
     shell.out.say(Kind::Done, &text)
 }
 
 pub(crate) fn disconnect(shell: &mut Shell) -> Result<(), Failure> {
     let label = shell.disconnect().ok_or(Failure::NotConnected)?;
+    shell.out.object(&json!({ "server": label, "connected": false }))?;
     shell.out.say(Kind::Done, &format!("disconnected from {label}"))
 }
 
-pub(crate) fn status(shell: &mut Shell, _options: &StatusOptions) -> Result<(), Failure> {
+pub(crate) fn status(shell: &mut Shell) -> Result<(), Failure> {
     let connection = shell.connection.as_ref().ok_or(Failure::NotConnected)?;
     let session = connection.remote.current();
     let (status, welcome) = (session.status(), session.welcome().clone());
@@ -84,7 +81,6 @@ pub(crate) fn status(shell: &mut Shell, _options: &StatusOptions) -> Result<(), 
         "server": connection.label,
         "connected": status.connected && ending.is_none(),
         "seconds": seconds,
-        "directory": connection.place.to_string(),
         "round_trip_ms": round_trip,
         "connections": status.connections,
         "requests_sent": sent,
@@ -94,6 +90,7 @@ pub(crate) fn status(shell: &mut Shell, _options: &StatusOptions) -> Result<(), 
         "read_only": welcome.read_only,
         "last_error": status.last_error,
     });
+    let object = joined(object, directory(&connection.place));
     let mut lines = vec![
         format!("server      {}, {state}", connection.label),
         format!("directory   {}", connection.place),
@@ -111,6 +108,11 @@ pub(crate) fn status(shell: &mut Shell, _options: &StatusOptions) -> Result<(), 
     }
     shell.out.object(&object)?;
     lines.iter().try_for_each(|line| shell.out.line(line))
+}
+
+/// Where one is, for scripts.
+pub(crate) fn directory(place: &RemotePath) -> Value {
+    text_fields("directory", &place.to_bytes())
 }
 
 /// A time for people: `3 s`, `2 min 5 s`, `1 h 20 min`.

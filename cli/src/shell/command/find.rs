@@ -33,9 +33,6 @@ pub(crate) struct FindOptions {
     /// Where, and then tests; where one is if there is no directory
     #[arg(value_name = "PATH|TEST", allow_hyphen_values = true, trailing_var_arg = true)]
     pub(crate) arguments: Vec<OsString>,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// What a name must pass.
@@ -54,6 +51,13 @@ struct Tests {
 }
 
 impl FindOptions {
+    /// Whether it was asked for JSON among the tests, where that does not stand for itself.
+    pub(crate) fn take_json(&mut self) -> bool {
+        let count = self.arguments.len();
+        self.arguments.retain(|argument| argument != "--json");
+        self.arguments.len() < count
+    }
+
     /// What stands before the tests.
     pub(crate) fn path_count(&self) -> usize {
         let is_test = |argument: &OsString| argument.as_bytes().first() == Some(&b'-');

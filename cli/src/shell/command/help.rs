@@ -1,11 +1,13 @@
 //! `help`, `history` and `set`.
 
 use clap::{Args, CommandFactory};
+use nearfs_client::remote::path::printable;
+use serde_json::json;
 
 use crate::shell::failure::Failure;
 use crate::shell::output::{Kind, Output};
 use crate::shell::state::Shell;
-use crate::shell::verb::{GROUPS, Line, described, nearest};
+use crate::shell::verb::{Described, GROUPS, Line, described, nearest};
 
 /// Tells of all verbs, or all of one
 #[derive(Args, Debug)]
@@ -35,12 +37,23 @@ pub(crate) struct SetOptions {
 }
 
 pub(crate) fn help(shell: &mut Shell, options: &HelpOptions) -> Result<(), Failure> {
-    let Some(verb) = &options.verb else { return summary(&mut shell.out) };
+    let Some(verb) = &options.verb else {
+        for Described { name, aliases, about } in GROUPS.iter().flat_map(|(_, names)| described(names)) {
+            shell.out.object(&json!({ "verb": name, "aliases": aliases, "about": about }))?;
+        }
+        return summary(&mut shell.out);
+    };
     let mut line = Line::command();
     if let Some(meaning) = shell.config.verbs.get(verb.as_bytes()) {
         let words: Vec<String> =
             meaning.iter().map(|word| String::from_utf8_lossy(&word.bytes()).into_owned()).collect();
-        return shell.out.line(&format!("{verb} means {}", words.join(" ")));
+        let meaning = words.join(" ");
+        shell.out.object(&json!({ "verb": verb, "means": meaning }))?;
+        return shell.out.line(&format!(
+            "{} means {}",
+            printable(verb.as_bytes()),
+            printable(meaning.as_bytes())
+        ));
     }
     let is_meant = |command: &&mut clap::Command| {
         command.get_name() == verb || command.get_all_aliases().any(|alias| alias == verb)
@@ -54,6 +67,7 @@ pub(crate) fn help(shell: &mut Shell, options: &HelpOptions) -> Result<(), Failu
                 format!("\n\nThe same: {}", aliases.join(", "))
             };
             let text = command.clone().render_help().to_string();
+            shell.out.object(&json!({ "verb": command.get_name(), "aliases": aliases, "help": text }))?;
             shell.out.line(&format!("{}{names}", text.trim_end()))
         }
         None => Err(Failure::Usage(unknown(shell, verb))),
@@ -74,8 +88,8 @@ pub(crate) fn summary(out: &mut Output) -> Result<(), Failure> {
     for (title, names) in GROUPS {
         let title = out.paint(Kind::Heading, title);
         out.line(&title)?;
-        for (names, about) in described(names) {
-            out.line(&format!("  {names:<28} {about}"))?;
+        for verb in described(names) {
+            out.line(&format!("  {:<28} {}", verb.names(), verb.about))?;
         }
     }
     out.line("Commands on a line are separated by `;`. `> file` and `| command` take their output.")?;
@@ -84,14 +98,11 @@ pub(crate) fn summary(out: &mut Output) -> Result<(), Failure> {
 
 pub(crate) fn history(shell: &mut Shell, options: &HistoryOptions) -> Result<(), Failure> {
     let first = shell.history.len().saturating_sub(options.lines);
-    let lines: Vec<String> = shell
-        .history
-        .iter()
-        .enumerate()
-        .skip(first)
-        .map(|(at, line)| format!("{:>5}  {line}", at + 1))
-        .collect();
-    lines.iter().try_for_each(|line| shell.out.line(line))
+    for (at, line) in shell.history.iter().enumerate().skip(first) {
+        shell.out.object(&json!({ "number": at + 1, "line": line }))?;
+        shell.out.line(&format!("{:>5}  {}", at + 1, printable(line.as_bytes())))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn set(shell: &mut Shell, options: &SetOptions) -> Result<(), Failure> {
@@ -99,6 +110,7 @@ pub(crate) fn set(shell: &mut Shell, options: &SetOptions) -> Result<(), Failure
     match (options.setting.as_deref(), options.value.as_deref()) {
         (None, None) => {
             let text = format!("set -e {}", on(shell));
+            shell.out.object(&json!({ "setting": "-e", "value": on(shell) }))?;
             shell.out.line(&text)
         }
         (Some("-e"), Some("on")) | (Some("-e"), None) => {

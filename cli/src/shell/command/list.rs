@@ -51,9 +51,6 @@ pub(crate) struct LsOptions {
     /// Sizes in bytes
     #[arg(short, long)]
     bytes: bool,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -225,7 +222,7 @@ fn show_all(
     for mut entry in entries {
         shell.go_on()?;
         let path = path.child(entry.name.clone());
-        if entry.attr.kind == FileKind::Symlink && (options.long || options.json) {
+        if entry.attr.kind == FileKind::Symlink && (options.long || shell.out.is_json) {
             entry.target = remote.read_link(&path).map(Some).or_else(only_interrupted)?;
         }
         let name = printable(entry.name.as_bytes());

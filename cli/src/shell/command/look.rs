@@ -23,9 +23,6 @@ pub(crate) struct SizeOptions {
     /// Which
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<OsString>,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Tells all attributes
@@ -37,9 +34,6 @@ pub(crate) struct StatOptions {
     /// Of what a symbolic link points to
     #[arg(short = 'L', long)]
     dereference: bool,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Tells how much space trees take
@@ -51,9 +45,6 @@ pub(crate) struct DuOptions {
     /// Also each directory down to this depth
     #[arg(short = 'd', long, value_name = "N", default_value_t = 0)]
     depth: usize,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Tells how much space is left
@@ -62,9 +53,6 @@ pub(crate) struct DfOptions {
     /// Where; where one is if there is nothing
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Does something for each path, and tells of those that fail.

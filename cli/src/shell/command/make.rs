@@ -27,9 +27,6 @@ pub(crate) struct MkdirOptions {
     /// Permissions, as in 750
     #[arg(short, long, value_name = "MODE", value_parser = octal)]
     mode: Option<u32>,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 fn octal(text: &str) -> Result<u32, String> {

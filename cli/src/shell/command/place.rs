@@ -1,16 +1,18 @@
 //! Where one is, there and here.
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use nearfs_client::remote::RemotePath;
 use nearfs_client::remote::path::printable;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::shell::command::connection::directory;
 use crate::shell::failure::Failure;
-use crate::shell::output::{Kind, count, size};
+use crate::shell::output::{Kind, count, joined, path_fields, shown, size, text_fields};
 use crate::shell::state::Shell;
 
 /// Goes to another directory; `-` goes back
@@ -38,9 +40,9 @@ pub(crate) struct LlsOptions {
 }
 
 pub(crate) fn pwd(shell: &mut Shell) -> Result<(), Failure> {
-    let place = shell.place()?.to_string();
-    shell.out.object(&json!({ "directory": place }))?;
-    shell.out.line(&place)
+    let place = shell.place()?;
+    shell.out.object(&directory(&place))?;
+    shell.out.line(&place.to_string())
 }
 
 pub(crate) fn cd(shell: &mut Shell, options: &CdOptions) -> Result<(), Failure> {
@@ -62,14 +64,14 @@ pub(crate) fn cd(shell: &mut Shell, options: &CdOptions) -> Result<(), Failure> 
         }
     };
     shell.go_to(&target)?;
+    shell.out.object(&directory(&target))?;
     shell.out.say(Kind::Done, &format!("in {target}"))
 }
 
 pub(crate) fn lpwd(shell: &mut Shell) -> Result<(), Failure> {
     let place = std::env::current_dir().map_err(Failure::local(Path::new(".")))?;
-    let place = printable(place.as_os_str().as_bytes());
-    shell.out.object(&json!({ "directory": place }))?;
-    shell.out.line(&place)
+    shell.out.object(&local_directory(&place))?;
+    shell.out.line(&shown(&place))
 }
 
 pub(crate) fn lcd(shell: &mut Shell, options: &LcdOptions) -> Result<(), Failure> {
@@ -89,15 +91,23 @@ pub(crate) fn lcd(shell: &mut Shell, options: &LcdOptions) -> Result<(), Failure
     };
     go_to_local(shell, &target)?;
     let place = std::env::current_dir().map_err(Failure::local(Path::new(".")))?;
-    shell.out.say(Kind::Done, &format!("here in {}", printable(place.as_os_str().as_bytes())))
+    shell.out.object(&local_directory(&place))?;
+    shell.out.say(Kind::Done, &format!("here in {}", shown(&place)))
+}
+
+/// A directory of this machine, for scripts.
+fn local_directory(place: &Path) -> Value {
+    text_fields("directory", place.as_os_str().as_bytes())
 }
 
 /// Goes to a directory of this machine.
 pub(crate) fn go_to_local(shell: &mut Shell, target: &Path) -> Result<(), Failure> {
     let before = std::env::current_dir().ok();
     if std::fs::metadata(target).is_ok_and(|found| !found.is_dir()) {
-        let target = printable(target.as_os_str().as_bytes());
-        return Err(Failure::Refused(format!("{target} is a file of this machine, not a directory")));
+        return Err(Failure::Refused(format!(
+            "{} is a file of this machine, not a directory",
+            shown(target)
+        )));
     }
     std::env::set_current_dir(target).map_err(Failure::local(target))?;
     shell.previous_local = before;
@@ -110,11 +120,8 @@ pub(crate) fn lls(shell: &mut Shell, options: &LlsOptions) -> Result<(), Failure
     for path in &paths {
         let found = std::fs::metadata(path).map_err(Failure::local(path))?;
         if !found.is_dir() {
-            shell.out.line(&format!(
-                "{:>11}  {}",
-                size(found.len()),
-                printable(path.as_os_str().as_bytes())
-            ))?;
+            shell.out.object(&local_object(path, &found))?;
+            shell.out.line(&format!("{:>11}  {}", size(found.len()), shown(path)))?;
             continue;
         }
         let entries = std::fs::read_dir(path).map_err(Failure::local(path))?;
@@ -125,6 +132,7 @@ pub(crate) fn lls(shell: &mut Shell, options: &LlsOptions) -> Result<(), Failure
             shell.go_on()?;
             let name = printable(entry.file_name().as_bytes());
             let Ok(found) = entry.metadata() else { continue };
+            shell.out.object(&local_object(&entry.path(), &found))?;
             if found.is_dir() {
                 let name = shell.out.paint(Kind::Directory, &format!("{name}/"));
                 shell.out.line(&format!("{:>11}  {name}", "-"))?;
@@ -134,7 +142,18 @@ pub(crate) fn lls(shell: &mut Shell, options: &LlsOptions) -> Result<(), Failure
             }
         }
         let entries = count(entries.len() as u64, "entry", "entries");
-        shell.out.line(&format!("{}: {entries}, {}", printable(path.as_os_str().as_bytes()), size(total)))?;
+        shell.out.line(&format!("{}: {entries}, {}", shown(path), size(total)))?;
     }
     Ok(())
+}
+
+/// One entry of this machine, for scripts.
+fn local_object(path: &Path, found: &Metadata) -> Value {
+    let kind = match (found.is_file(), found.is_dir(), found.is_symlink()) {
+        (true, _, _) => "file",
+        (_, true, _) => "directory",
+        (_, _, true) => "symlink",
+        (false, false, false) => "other",
+    };
+    joined(path_fields(path.as_os_str().as_bytes()), json!({ "kind": kind, "size": found.len() }))
 }

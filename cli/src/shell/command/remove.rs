@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::shell::command::announce;
 use crate::shell::failure::{Failure, Tally};
-use crate::shell::output::{Kind, count, joined, path_fields, size};
+use crate::shell::output::{Kind, count, joined, kind_word, path_fields, size};
 use crate::shell::state::{Answer, Shell};
 
 /// How often a directory is looked through for what was made in it meanwhile.
@@ -36,9 +36,6 @@ pub(crate) struct RmOptions {
     /// Only tell what would be removed
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Removes empty directories
@@ -47,9 +44,6 @@ pub(crate) struct RmdirOptions {
     /// Which
     #[arg(value_name = "DIRECTORY", required = true)]
     pub(crate) paths: Vec<OsString>,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// What was removed.
@@ -62,7 +56,7 @@ struct Removed {
 
 pub(crate) fn rm(shell: &mut Shell, options: &RmOptions) -> Result<(), Failure> {
     let mut tally = Tally::default();
-    let mut asks = shell.is_interactive && !options.force && !options.dry_run;
+    let mut asks = shell.is_interactive && !shell.out.is_json && !options.force && !options.dry_run;
     let paths = match shell.remote_paths(&options.paths) {
         Err(Failure::Missing(_)) if options.force => return Ok(()),
         paths => paths?,
@@ -89,6 +83,9 @@ fn remove(shell: &mut Shell, options: &RmOptions, path: &RemotePath, asks: &mut 
     }
     let what = description(path, &found.attr);
     if options.dry_run {
+        let bytes = found.attr.size;
+        let object = json!({ "would_remove": true, "kind": kind_word(found.attr.kind), "bytes": bytes });
+        shell.out.object(&joined(path_fields(&path.to_bytes()), object))?;
         return shell.out.say(Kind::Plain, &format!("would remove {what}"));
     }
     if *asks {
@@ -128,7 +125,7 @@ fn description(path: &RemotePath, attr: &Attr) -> String {
         FileKind::Directory => format!("the directory {path} and all that is in it"),
         FileKind::Symlink => format!("the symbolic link {path}"),
         FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => {
-            format!("{path} ({})", crate::shell::output::kind_word(attr.kind))
+            format!("{path} ({})", kind_word(attr.kind))
         }
     }
 }

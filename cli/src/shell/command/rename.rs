@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::shell::command::announce;
 use crate::shell::failure::{Failure, Tally};
-use crate::shell::output::{Kind, size};
+use crate::shell::output::{Kind, joined, size, text_fields};
 use crate::shell::state::Shell;
 
 /// Renames, or moves into a directory
@@ -24,9 +24,6 @@ pub(crate) struct MvOptions {
     /// Replace what has the new name
     #[arg(short, long)]
     force: bool,
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 pub(crate) fn mv(shell: &mut Shell, options: &MvOptions) -> Result<(), Failure> {
@@ -54,9 +51,9 @@ pub(crate) fn mv(shell: &mut Shell, options: &MvOptions) -> Result<(), Failure> 
         match announced(&remote, source, &to, options.force) {
             Ok(attr) => {
                 tally.done();
-                shell.out.object(
-                    &json!({ "from": source.to_string(), "to": to.to_string(), "size": attr.size }),
-                )?;
+                let places =
+                    joined(text_fields("from", &source.to_bytes()), text_fields("to", &to.to_bytes()));
+                shell.out.object(&joined(places, json!({ "size": attr.size })))?;
                 let what = match attr.kind {
                     FileKind::File => format!(" ({})", size(attr.size)),
                     FileKind::Directory => "/".to_owned(),

@@ -16,14 +16,6 @@ use crate::shell::output::{Kind, count, moment, size};
 use crate::shell::roster::{object, since};
 use crate::shell::state::Shell;
 
-/// Tells who is connected
-#[derive(Args, Debug)]
-pub(crate) struct WhoOptions {
-    /// For scripts: one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// Ends the connection of a client; for the server's owner
 #[derive(Args, Debug)]
 pub(crate) struct KickOptions {
@@ -33,12 +25,9 @@ pub(crate) struct KickOptions {
     /// All but our own
     #[arg(long, conflicts_with = "id")]
     all: bool,
-    /// For scripts: one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
-pub(crate) fn who(shell: &mut Shell, _options: &WhoOptions) -> Result<(), Failure> {
+pub(crate) fn who(shell: &mut Shell) -> Result<(), Failure> {
     let sessions = sessions(shell)?;
     let now = SystemTime::now();
     shell
