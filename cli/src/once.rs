@@ -73,27 +73,27 @@ fn source(argument: clap::Arg) -> clap::Arg {
 impl OnceCommand {
     pub(crate) fn into_one_shot(self) -> OneShot {
         match self {
-            OnceCommand::Ls(once) => once.with(Verb::Ls),
-            OnceCommand::Rm(once) => once.with(Verb::Rm),
-            OnceCommand::Mv(once) => once.with(Verb::Mv),
-            OnceCommand::Cp(once) => once.with(Verb::Cp),
-            OnceCommand::Mkdir(once) => once.with(Verb::Mkdir),
-            OnceCommand::Rmdir(once) => once.with(Verb::Rmdir),
-            OnceCommand::Stat(once) => once.with(Verb::Stat),
-            OnceCommand::Du(once) => once.with(Verb::Du),
-            OnceCommand::Df(once) => once.with(Verb::Df),
-            OnceCommand::Find(once) => once.with(Verb::Find),
-            OnceCommand::Cat(once) => once.with(Verb::Cat),
-            OnceCommand::Check(once) => once.with(Verb::Check),
-            OnceCommand::Get(once) => once.with(Verb::Get),
-            OnceCommand::Put(once) => once.with(Verb::Put),
-            OnceCommand::Mirror(once) => once.with(Verb::Mirror),
+            OnceCommand::Ls(once) => once.with("ls", Verb::Ls),
+            OnceCommand::Rm(once) => once.with("rm", Verb::Rm),
+            OnceCommand::Mv(once) => once.with("mv", Verb::Mv),
+            OnceCommand::Cp(once) => once.with("cp", Verb::Cp),
+            OnceCommand::Mkdir(once) => once.with("mkdir", Verb::Mkdir),
+            OnceCommand::Rmdir(once) => once.with("rmdir", Verb::Rmdir),
+            OnceCommand::Stat(once) => once.with("stat", Verb::Stat),
+            OnceCommand::Du(once) => once.with("du", Verb::Du),
+            OnceCommand::Df(once) => once.with("df", Verb::Df),
+            OnceCommand::Find(once) => once.with("find", Verb::Find),
+            OnceCommand::Cat(once) => once.with("cat", Verb::Cat),
+            OnceCommand::Check(once) => once.with("check", Verb::Check),
+            OnceCommand::Get(once) => once.with("get", Verb::Get),
+            OnceCommand::Put(once) => once.with("put", Verb::Put),
+            OnceCommand::Mirror(once) => once.with("mirror", Verb::Mirror),
         }
     }
 }
 
 impl<T: Args> Once<T> {
-    fn with(self, verb: impl FnOnce(T) -> Verb) -> OneShot {
-        OneShot { line: Line { verb: verb(self.options), json: self.json }, insecure: self.insecure }
+    fn with(self, name: &'static str, verb: impl FnOnce(T) -> Verb) -> OneShot {
+        OneShot { name, line: Line { verb: verb(self.options), json: self.json }, insecure: self.insecure }
     }
 }

@@ -176,7 +176,9 @@ impl SessionFiles {
             Request::CountFile { transfer, fh } => self.count_file(*transfer, *fh),
             Request::EndTransfer { transfer, outcome } => self.end_transfer(*transfer, *outcome),
             // Asked of the server and not of files: whoever knows all sessions has answered it.
-            Request::ListSessions { .. } | Request::Kick { .. } => Err(Errno::EOPNOTSUPP.into()),
+            Request::ListSessions { .. } | Request::Kick { .. } | Request::Report { .. } => {
+                Err(Errno::EOPNOTSUPP.into())
+            }
         }
     }
 }
@@ -267,6 +269,7 @@ fn always_sleeps(request: &Request) -> bool {
         | Request::Kick { .. }
         | Request::Announce { .. }
         | Request::CountFile { .. }
-        | Request::EndTransfer { .. } => false,
+        | Request::EndTransfer { .. }
+        | Request::Report { .. } => false,
     }
 }

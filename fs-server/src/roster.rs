@@ -1,14 +1,15 @@
-//! Who is connected, and the end of sessions that the server's owner does not want.
+//! Who is connected, what of their commands failed, and the end of sessions that the server's owner does not want.
 
 use std::time::Instant;
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::SessionId;
-use nearfs_protocol::limits::SESSIONS_PAGE_MAX;
+use nearfs_protocol::limits::{REPORT_BYTES_MAX, SESSIONS_PAGE_MAX, cut};
 use nearfs_protocol::message::{Reply, Request};
 use nearfs_protocol::roster::SessionReport;
 
 use crate::dispatch::Response;
+use crate::journal::Event;
 use crate::session::Session;
 use crate::sessions::Sessions;
 
@@ -24,11 +25,27 @@ pub(crate) fn answer(
         let (sessions, end) = page(sessions, *after, asking.id);
         return Some(Reply::Sessions { sessions, end }.into());
     }
+    if let Request::Report { verb, failure } = request {
+        // What programs do on mounts is not told.
+        if asking.visitor.is_shell {
+            report(asking, verb, failure);
+        }
+        return Some(Reply::Done.into());
+    }
     let Request::Kick { session } = request else { return None };
     Some(match kick(sessions, asking, is_owner, *session) {
         Ok(count) => Reply::Kicked(count).into(),
         Err(errno) => Response::refused(errno),
     })
+}
+
+/// Writes down what a person was told of a command that has failed.
+fn report(asking: &Session, verb: &str, failure: &str) {
+    asking.journal.tell(|| {
+        let event = Event::new("report").session(asking.id).quoted("client", asking.visitor.name.as_bytes());
+        let [verb, failure] = [verb, failure].map(|text| cut(text, REPORT_BYTES_MAX).as_bytes());
+        event.quoted("verb", verb).quoted("failure", failure)
+    });
 }
 
 /// Some sessions after an id, as `asking` is told of them; whether there are no more.

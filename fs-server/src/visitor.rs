@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nearfs_protocol::limits::{CLIENT_NAME_BYTES_MAX, RECENT_REQUESTS_MAX};
+use nearfs_protocol::limits::{CLIENT_NAME_BYTES_MAX, RECENT_REQUESTS_MAX, cut};
 use nearfs_transport::stream::Peer;
 
 /// Who began a session.
@@ -18,22 +18,13 @@ pub(crate) struct Visitor {
 
 impl Visitor {
     pub(crate) fn new(name: &str, uid: Option<u32>, is_shell: bool) -> Visitor {
-        Visitor { name: cut(name).to_owned(), uid, is_shell }
+        Visitor { name: cut(name, CLIENT_NAME_BYTES_MAX).to_owned(), uid, is_shell }
     }
 
     /// As others read it who are told that he is in their way.
     pub(crate) fn shown(&self, peer: Peer) -> String {
         format!("{} ({peer})", self.name)
     }
-}
-
-/// The beginning of a text, in whole characters.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(CLIENT_NAME_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 /// What a session has moved, and what it asked for last.

@@ -250,6 +250,8 @@ fn the_access_log_tells_what_shells_did_and_forgets_no_line() {
     ask(make("a\nb")).unwrap();
     ask(make("a\nb")).unwrap_err();
     ask(Request::Lookup { parent, name: name("absent"), also_open: None }).unwrap_err();
+    let failure = "/absent: no such file\n\u{1b}[2J".to_owned() + &"x".repeat(2000);
+    ask(Request::Report { verb: "ls".into(), failure: failure.clone() }).unwrap();
     let (kind, total_bytes) = (TransferKind::Upload, 9);
     let announce = Request::Announce { kind, parent, name: name("tree"), total_bytes, fh: None };
     let Ok(Reply::Announced(transfer)) = ask(announce) else { panic!("not announced") };
@@ -279,17 +281,19 @@ fn the_access_log_tells_what_shells_did_and_forgets_no_line() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let early = events(&directory.path().join("access.1"));
+    let told = failure[..1024].escape_debug();
     assert_eq!(
-        early[..3],
+        early[..4],
         [
             format!("connect {client} active=1"),
             format!(r#"mkdir {client} path="a\nb" outcome="done""#),
             format!(r#"mkdir {client} path="a\nb" outcome="{}""#, Errno::EEXIST),
+            format!(r#"report {client} verb="ls" failure="{told}""#),
         ]
     );
-    assert!(early[3].starts_with(&format!("upload {by}")), "{}", early[3]);
-    assert!(early[3].ends_with(r#"path="tree" stage="begins" total=9"#), "{}", early[3]);
-    assert_eq!(early.len(), 4, "{early:?}");
+    assert!(early[4].starts_with(&format!("upload {by}")), "{}", early[4]);
+    assert!(early[4].ends_with(r#"path="tree" stage="begins" total=9"#), "{}", early[4]);
+    assert_eq!(early.len(), 5, "{early:?}");
     let late = events(&log);
     assert!(late[0].ends_with(r#"path="tree" stage="ends" bytes=0 files=0 outcome="done""#), "{}", late[0]);
     assert_eq!(

@@ -58,6 +58,8 @@ pub const RECENT_REQUESTS_MAX: usize = 4;
 pub const TRANSFERS_SHOWN_MAX: usize = 2;
 /// Most bytes of the place that is told of a transfer.
 pub const SHOWN_PATH_BYTES_MAX: usize = 512;
+/// Most bytes of what is told of a command that has failed.
+pub const REPORT_BYTES_MAX: usize = 1024;
 /// Most transfers of one session that run at once.
 pub const TRANSFERS_MAX: usize = 1024;
 /// Most open files whose bytes count for one transfer.
@@ -75,6 +77,15 @@ pub const LEASE: Duration = Duration::from_secs(10);
 pub const COURTESY: Duration = Duration::from_secs(24 * 60 * 60);
 /// First and longest wait between two attempts to connect again.
 pub const RECONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The beginning of a text, in whole characters, so that it has at most so many bytes.
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
 
 const _: () = {
     assert!(PAYLOAD_BYTES_MAX * 4 <= IN_FLIGHT_BYTES_MAX);

@@ -160,6 +160,9 @@ pub enum Request {
     CountFile { transfer: TransferId, fh: Fh },
     /// Ends a transfer of the session. Mutation. Answered by `Transferred`.
     EndTransfer { transfer: TransferId, outcome: TransferOutcome },
+    /// Tells of a person's command that has failed at the client, as a line for the server's journal: which command, and
+    /// what the person was told. Both are cut to `REPORT_BYTES_MAX`. Answered by `Done`.
+    Report { verb: String, failure: String },
 }
 
 /// A complete file under a name that nobody looks for, and the name it is to get in the same directory.

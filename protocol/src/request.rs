@@ -26,7 +26,8 @@ impl Request {
             | Request::GetLock { .. }
             | Request::HashRange { .. }
             | Request::Fetch { .. }
-            | Request::ListSessions { .. } => false,
+            | Request::ListSessions { .. }
+            | Request::Report { .. } => false,
             Request::Forget { .. }
             | Request::SetAttr { .. }
             | Request::Symlink { .. }
@@ -100,7 +101,8 @@ impl Request {
             | Request::Kick { .. }
             | Request::Announce { .. }
             | Request::CountFile { .. }
-            | Request::EndTransfer { .. } => false,
+            | Request::EndTransfer { .. }
+            | Request::Report { .. } => false,
         }
     }
 
@@ -153,7 +155,8 @@ impl Request {
             | Request::ListSessions { .. }
             | Request::Kick { .. }
             | Request::CountFile { .. }
-            | Request::EndTransfer { .. } => Vec::new(),
+            | Request::EndTransfer { .. }
+            | Request::Report { .. } => Vec::new(),
         }
     }
 
@@ -201,7 +204,8 @@ impl Request {
             | Request::Kick { .. }
             | Request::Announce { .. }
             | Request::CountFile { .. }
-            | Request::EndTransfer { .. } => 0,
+            | Request::EndTransfer { .. }
+            | Request::Report { .. } => 0,
         }
     }
 
@@ -250,6 +254,7 @@ impl Request {
             Request::Announce { .. } => "announce",
             Request::CountFile { .. } => "count_file",
             Request::EndTransfer { .. } => "end_transfer",
+            Request::Report { .. } => "report",
         }
     }
 }

@@ -40,6 +40,8 @@ bitflags! {
         const TRANSFER = 1 << 2;
         /// The client is a shell: people or scripts give its commands, each of which the server's log tells.
         const SHELL = 1 << 3;
+        /// What fails at the client is told for the server's log: `Report`.
+        const REPORT = 1 << 4;
     }
 }
 

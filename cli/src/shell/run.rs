@@ -11,6 +11,7 @@ use crate::shell::command::{help, local};
 use crate::shell::failure::Failure;
 use crate::shell::output::{Kind, count};
 use crate::shell::parser::{self, Redirect, Step, Word};
+use crate::shell::state::failure_fields;
 use crate::shell::state::{Shell, local_path};
 use crate::shell::verb::{self, Line, Verb};
 
@@ -92,16 +93,14 @@ fn run_words(shell: &mut Shell, words: Vec<Word>) -> Result<(), Failure> {
 fn run_command(shell: &mut Shell, words: &[Word]) -> Result<(), Failure> {
     let Some(first) = words.first() else { return Ok(()) };
     let name = printable(&first.bytes());
-    if verb::canonical(&name).is_none() {
+    let Some(verb) = verb::canonical(&name) else {
         return Err(Failure::Usage(help::unknown(shell, &name)));
-    }
+    };
+    shell.verb = verb;
     let arguments = words.iter().map(|word| OsString::from_vec(word.pattern()));
     match Line::try_parse_from(arguments) {
         Ok(line) => run_verb(shell, line),
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            let text = error.render().to_string();
-            shell.out.line(text.trim_end())
-        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => help::tell_verb(shell, &name),
         Err(error) => Err(Failure::Usage(format!("{}; see `help {name}`", first_line(&error)))),
     }
 }
@@ -117,6 +116,13 @@ pub(crate) fn run_verb(shell: &mut Shell, line: Line) -> Result<(), Failure> {
     }
     shell.out.is_json = json;
     let result = verb::run(shell, &verb);
+    if let Err(failure) = &result
+        && !matches!(failure, Failure::Told(_) | Failure::Unread)
+    {
+        shell.report(failure);
+        // Where nobody reads the output there is nobody to tell, and this failure is the worse one.
+        let _ = shell.out.object(&failure_fields(failure));
+    }
     let told = shell.tell_of_new_session();
     shell.out.is_json = false;
     // What a wish ended says so, whatever error came of it.

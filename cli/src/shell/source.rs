@@ -18,15 +18,18 @@ use crate::shell::verb::Line;
 /// A verb, and how to reach the server that its arguments name.
 #[derive(Debug)]
 pub(crate) struct OneShot {
+    /// By the name that the program has for it.
+    pub(crate) name: &'static str,
     pub(crate) line: Line,
     pub(crate) insecure: bool,
 }
 
 pub(crate) fn run(options: OneShot) -> Result<u8, Failure> {
-    let OneShot { mut line, insecure } = options;
+    let OneShot { name, mut line, insecure } = options;
     let interrupt = Interrupt::watch(true).map_err(Failure::local(Path::new("signals")))?;
     let mut shell = Shell::new(Config::default(), interrupt, false);
     shell.is_one_shot = true;
+    shell.verb = name.to_owned();
     shell.is_insecure = insecure;
     // Somebody who types the command can be asked.
     shell.is_interactive = std::io::IsTerminal::is_terminal(&std::io::stdin());

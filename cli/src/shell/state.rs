@@ -18,7 +18,7 @@ use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::Refusal;
 use nearfs_protocol::name::Name;
 use nearfs_transport::address::{Address, Source};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shell::complete::Listings;
 use crate::shell::config::{Config, expand_home};
@@ -51,6 +51,8 @@ pub(crate) struct Shell {
     pub(crate) is_over: bool,
     /// What was typed, the newest last.
     pub(crate) history: Vec<String>,
+    /// The verb that runs, by its first name.
+    pub(crate) verb: String,
 }
 
 /// A server that one is connected to.
@@ -84,6 +86,7 @@ impl Shell {
             is_insecure: false,
             is_over: false,
             history: Vec::new(),
+            verb: String::new(),
         }
     }
 
@@ -209,11 +212,19 @@ impl Shell {
         if failure.ends_all() {
             return Err(failure);
         }
-        let error = json!({ "error": failure.to_string(), "code": failure.code() });
-        self.out.object(&joined(path_fields(&path.to_bytes()), error))?;
+        self.report(&failure);
+        self.out.object(&joined(path_fields(&path.to_bytes()), failure_fields(&failure)))?;
         self.out.failed(&failure);
         tally.failed(failure.code());
         Ok(())
+    }
+
+    /// Tells the server's log of a failure that is about its files. Names of this machine are nobody's business there.
+    pub(crate) fn report(&self, failure: &Failure) {
+        let is_about_server = matches!(failure, Failure::Remote(_) | Failure::Missing(_));
+        if let (Some(connection), true) = (&self.connection, is_about_server && !failure.ends_all()) {
+            connection.remote.current().report(&self.verb, &failure.to_string());
+        }
     }
 
     /// Ends a command that was to be ended.
@@ -235,6 +246,11 @@ impl Shell {
     fn joined(&self, text: &[u8]) -> Result<RemotePath, Failure> {
         Ok(self.place()?.join(text).map_err(|error| RemoteError::about(text, error))?)
     }
+}
+
+/// A failure for scripts.
+pub(crate) fn failure_fields(failure: &Failure) -> Value {
+    json!({ "error": failure.to_string(), "code": failure.code() })
 }
 
 /// What a person says to a question.
@@ -386,7 +402,9 @@ impl Shell {
                 None => glob::expand(pattern, &LocalNames)?,
             };
             if found.is_empty() {
-                return Err(Failure::Missing(format!("{}: no such local file", printable(pattern))));
+                return Err(Failure::local(Path::new(argument.as_ref()))(
+                    std::io::ErrorKind::NotFound.into(),
+                ));
             }
             paths.extend(found.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))));
         }

@@ -11,7 +11,7 @@ use nearfs_protocol::roster::TransferKind;
 use crate::shell::failure::Failure;
 use crate::shell::state::Shell;
 use crate::transfer::options::PaceOptions;
-use crate::transfer::run::{Announcement, run};
+use crate::transfer::run::{Announcement, Brought, run};
 
 /// Copies within the server: the content does not pass through this machine
 #[derive(Args, Debug)]
@@ -72,7 +72,12 @@ pub(crate) fn cp(shell: &mut Shell, options: &CpOptions) -> Result<(), Failure> 
         umask: remote.current().umask(),
         ..Options::default()
     };
-    run(shell, &options.pace, how, &announcements, |transfer| transfer.copy(&jobs))
+    let to = match &jobs[..] {
+        [(_, to)] => to,
+        _ => &target,
+    };
+    let telling = Brought { target: to.to_string() };
+    run(shell, &options.pace, how, &announcements, &telling, |transfer| transfer.copy(&jobs))
 }
 
 /// Refuses a name that is taken, before others are told of a copy to it.

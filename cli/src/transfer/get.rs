@@ -14,7 +14,7 @@ use crate::shell::failure::Failure;
 use crate::shell::output::shown;
 use crate::shell::state::{Answer, Shell};
 use crate::transfer::options::{TransferOptions, only_into_directory};
-use crate::transfer::run::{Announcement, run};
+use crate::transfer::run::{Announcement, Brought, run};
 
 /// Downloads files and directories
 #[derive(Args, Debug)]
@@ -65,7 +65,14 @@ pub(crate) fn get(shell: &mut Shell, options: &GetOptions, resume: bool) -> Resu
         announcements.push(Announcement { kind: TransferKind::Download, path: source.clone(), bytes });
     }
     let transfer_options = options.transfer.options(remote.current().umask(), resume);
-    run(shell, &options.transfer.pace, transfer_options, &announcements, |transfer| transfer.download(&jobs))
+    let target = match &jobs[..] {
+        [(_, to)] => shown(to),
+        _ => shown(&base),
+    };
+    let telling = Brought { target };
+    run(shell, &options.transfer.pace, transfer_options, &announcements, &telling, |transfer| {
+        transfer.download(&jobs);
+    })
 }
 
 /// Where something goes in a directory.

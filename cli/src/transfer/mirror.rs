@@ -13,7 +13,7 @@ use crate::shell::failure::Failure;
 use crate::shell::output::{Kind, count, size};
 use crate::shell::state::Shell;
 use crate::transfer::options::PaceOptions;
-use crate::transfer::run::{Announcement, Telling, resumed, run_telling};
+use crate::transfer::run::{Announcement, Telling, resumed, run};
 
 /// Makes one tree like another: brings what differs, with modes, times and symbolic links
 #[derive(Args, Debug)]
@@ -129,7 +129,7 @@ pub(crate) fn mirror(shell: &mut Shell, options: &MirrorCommand) -> Result<(), F
     let only = if options.dry_run { "would mirror" } else { "mirrors" };
     shell.out.say(Kind::Note, &format!("{only} {source} to {target}"))?;
     let telling = Mirrored { is_dry: options.dry_run, is_verbose: options.verbose };
-    run_telling(shell, &options.pace, transfer_options, announcements, &telling, |transfer| {
+    run(shell, &options.pace, transfer_options, announcements, &telling, |transfer| {
         transfer.mirror(&source, &target, &how);
     })
 }

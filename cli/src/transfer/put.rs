@@ -14,7 +14,7 @@ use crate::shell::failure::Failure;
 use crate::shell::output::shown;
 use crate::shell::state::{Answer, Shell};
 use crate::transfer::options::{TransferOptions, only_into_directory};
-use crate::transfer::run::{Announcement, run};
+use crate::transfer::run::{Announcement, Brought, run};
 
 /// Uploads files and directories
 #[derive(Args, Debug)]
@@ -68,7 +68,14 @@ pub(crate) fn put(shell: &mut Shell, options: &PutOptions, resume: bool) -> Resu
         })
         .collect();
     let transfer_options = options.transfer.options(remote.current().umask(), resume);
-    run(shell, &options.transfer.pace, transfer_options, &announcements, |transfer| transfer.upload(&jobs))
+    let target = match &jobs[..] {
+        [(_, to)] => to,
+        _ => &base,
+    };
+    let telling = Brought { target: target.to_string() };
+    run(shell, &options.transfer.pace, transfer_options, &announcements, &telling, |transfer| {
+        transfer.upload(&jobs);
+    })
 }
 
 /// Where something goes in a directory.

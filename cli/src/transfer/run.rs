@@ -1,5 +1,7 @@
 //! A transfer as it runs: told to others, shown, and summed up.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -22,7 +24,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often a point of the rate is taken, where somebody wants them.
 const RATE_TICK: Duration = Duration::from_millis(20);
 
+/// Names that are announced one by one.
+const ANNOUNCED_MAX: usize = 64;
+
 /// What others are told of a transfer before it begins.
+#[derive(Clone)]
 pub(crate) struct Announcement {
     pub(crate) kind: TransferKind,
     pub(crate) path: RemotePath,
@@ -48,7 +54,10 @@ pub(crate) trait Telling {
 }
 
 /// Files that are brought, and nothing else.
-struct Brought;
+pub(crate) struct Brought {
+    /// Where to, for people.
+    pub(crate) target: String,
+}
 
 struct Listener(Sender<Event>);
 
@@ -97,23 +106,12 @@ pub(crate) fn run(
     choices: &PaceOptions,
     options: Options,
     announcements: &[Announcement],
-    work: impl FnOnce(&Arc<Transfer>) + Send,
-) -> Result<(), Failure> {
-    run_telling(shell, choices, options, announcements, &Brought, work)
-}
-
-/// The same, told in another way.
-pub(crate) fn run_telling(
-    shell: &mut Shell,
-    choices: &PaceOptions,
-    options: Options,
-    announcements: &[Announcement],
     telling: &dyn Telling,
     work: impl FnOnce(&Arc<Transfer>) + Send,
 ) -> Result<(), Failure> {
     let remote = shell.remote()?;
     let mut announced = Vec::new();
-    for announcement in announcements {
+    for announcement in &gathered(announcements) {
         announced.extend(announce(shell, announcement)?);
     }
     let (tell, events) = mpsc::channel();
@@ -153,6 +151,20 @@ pub(crate) fn run_telling(
     shell.out.say(if counts.failures == 0 { Kind::Done } else { Kind::Failed }, &text)?;
     shown?;
     finish(&transfer, &codes, counts)
+}
+
+/// What is announced of many names: the directories that have them, which takes a request each.
+fn gathered(announcements: &[Announcement]) -> Cow<'_, [Announcement]> {
+    if announcements.len() <= ANNOUNCED_MAX {
+        return announcements.into();
+    }
+    let mut directories = BTreeMap::new();
+    for Announcement { kind, path, bytes } in announcements {
+        let directory = directories.entry(path.parent().unwrap_or_default());
+        directory.or_insert((*kind, 0)).1 += bytes;
+    }
+    let directories = directories.into_iter().take(ANNOUNCED_MAX);
+    directories.map(|(path, (kind, bytes))| Announcement { kind, path, bytes }).collect()
 }
 
 /// Tells others. `None` for the root of the share, which has no name.
@@ -251,7 +263,8 @@ impl Telling for Brought {
             "bytes_per_second": rate as u64,
         });
         let text = format!(
-            "{}, {} in {seconds:.2} s at the server ({}/s){}, {} failed",
+            "to {}: {}, {} in {seconds:.2} s at the server ({}/s){}, {} failed",
+            self.target,
             count(counts.files, "file", "files"),
             size(counts.far_bytes),
             size(rate as u64),

@@ -51,7 +51,7 @@ fn odd_names_are_downloaded_and_uploaded() {
         assert_eq!(fs::read(&here).unwrap(), b"abc", "{shown}");
         let ended = site.shell(&format!("get {written}"));
         let ended =
-            ended.refused(1, &format!("{shown} already exists; -f replaces it, and {shown}.1 is free"));
+            ended.refused(1, &format!("./{shown} already exists; -f replaces it, and ./{shown}.1 is free"));
         assert!(ended.err.trim_end().chars().all(|c| !c.is_control()), "{ended:?}");
         fs::remove_file(&there).unwrap();
         site.shell(&format!("put {written}; check {written} {written}")).succeeded();

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::site::Site;
-use crate::support::{Server, nearfs, run};
+use crate::support::{PROMPT, Server, nearfs, run, wait_for};
 use crate::terminal::Terminal;
 
 const CTRL_C: &str = "\x03";
@@ -299,6 +299,13 @@ fn a_transfer_shows_how_far_it_is_and_ctrl_c_ends_it() {
     terminal.shows("/64.00 MiB");
     terminal.shows(" left");
     terminal.shows("0/1 files");
+    let journal = || {
+        let entries = fs::read_dir(site.home()).unwrap().flatten();
+        let mut journals = entries.filter(|entry| entry.path().extension() == Some("journal".as_ref()));
+        // Each MiB that has arrived has 40 bytes there.
+        journals.next().and_then(|journal| (journal.metadata().ok()?.len() > 3 * 40).then_some(()))
+    };
+    wait_for(PROMPT, journal).expect("a part of it arrives");
     let began = Instant::now();
     terminal.press(CTRL_C);
     terminal.shows("interrupted");

@@ -105,7 +105,12 @@ fn an_upload_whose_source_has_changed_is_begun_anew_and_that_is_said() {
     fs::write(&source, noise(BYTES, 10)).unwrap();
     cut_off(&world, &["put", "big", "@/big"], &world.export());
     fs::write(&source, noise(BYTES, 11)).unwrap();
-    let anew = run(&mut transfer(&world, &["put", "-c", "--json", "big", "@/big"])).succeeded();
+    // The server waits a while for a client that has gone, and refuses the name to others as long.
+    let again = || {
+        let ended = run(&mut transfer(&world, &["put", "-c", "--json", "big", "@/big"]));
+        (!ended.err.contains("is being uploaded by")).then_some(ended)
+    };
+    let anew = wait_for(PROMPT * 2, again).expect("its announcement ends").succeeded();
     let said = &anew.err;
     assert!(said.contains("big has changed since the transfer was interrupted: starting over"), "{said}");
     assert_eq!(moved(&anew.out), (BYTES as u64, 0), "all of it is brought again");

@@ -8,8 +8,10 @@ use nearfs_protocol::attr::Attr;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::{Refusal, Welcome};
 use nearfs_protocol::id::{Fh, Node};
+use nearfs_protocol::limits::{REPORT_BYTES_MAX, cut};
 use nearfs_protocol::message::{ReleasedFile, Reply, Request};
 use nearfs_protocol::session::client::Ending;
+use nearfs_protocol::version::Features;
 use nearfs_transport::address::Source;
 use nearfs_transport::pool::Payload;
 
@@ -170,6 +172,14 @@ impl Session {
     #[must_use]
     pub fn with_cancel(&self, cancel: &Cancel) -> Session {
         Session { inner: Arc::clone(&self.inner), cancel: cancel.clone() }
+    }
+
+    /// Tells the server, for its log, of a person's command that has failed, and what the person was told. Does not wait.
+    pub fn report(&self, verb: &str, failure: &str) {
+        if self.inner.welcome.features.contains(Features::REPORT) && self.ending().is_none() {
+            let [verb, failure] = [verb, failure].map(|text| cut(text, REPORT_BYTES_MAX).to_owned());
+            self.tell(Request::Report { verb, failure });
+        }
     }
 
     /// Asks for something whose answer interests nobody, also when the wish has been told.

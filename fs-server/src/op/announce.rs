@@ -158,7 +158,8 @@ fn passed(request: &Request, sent_bytes: usize, response: &Response) -> Option<P
         | Request::Kick { .. }
         | Request::Announce { .. }
         | Request::CountFile { .. }
-        | Request::EndTransfer { .. } => return None,
+        | Request::EndTransfer { .. }
+        | Request::Report { .. } => return None,
     };
     Some(Passed { kind, fh, bytes, files })
 }

@@ -128,7 +128,8 @@ impl SessionFiles {
             | Request::Kick { .. }
             | Request::Announce { .. }
             | Request::CountFile { .. }
-            | Request::EndTransfer { .. } => None,
+            | Request::EndTransfer { .. }
+            | Request::Report { .. } => None,
         }
     }
 

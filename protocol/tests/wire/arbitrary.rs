@@ -265,6 +265,7 @@ fn sessions() -> impl Strategy<Value = Request> {
         ),
         (transfer(), fh()).prop_map(|(transfer, fh)| Request::CountFile { transfer, fh }),
         (transfer(), outcome).prop_map(|(transfer, outcome)| Request::EndTransfer { transfer, outcome }),
+        (".{0,40}", ".{0,200}").prop_map(|(verb, failure)| Request::Report { verb, failure }),
     ]
 }
 

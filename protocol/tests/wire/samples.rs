@@ -175,6 +175,7 @@ fn requests() -> Vec<Request> {
         end(TransferOutcome::Done),
         end(TransferOutcome::Failed(Errno::ENOSPC)),
         end(TransferOutcome::GivenUp),
+        Request::Report { verb: "ls".into(), failure: "/x: no such file or directory".into() },
     ]
 }
 

@@ -43,6 +43,11 @@ pub(crate) fn help(shell: &mut Shell, options: &HelpOptions) -> Result<(), Failu
         }
         return summary(&mut shell.out);
     };
+    tell_verb(shell, verb)
+}
+
+/// Tells all of one verb.
+pub(crate) fn tell_verb(shell: &mut Shell, verb: &str) -> Result<(), Failure> {
     let mut line = Line::command();
     if let Some(meaning) = shell.config.verbs.get(verb.as_bytes()) {
         let words: Vec<String> =
@@ -58,6 +63,7 @@ pub(crate) fn help(shell: &mut Shell, options: &HelpOptions) -> Result<(), Failu
     let is_meant = |command: &&mut clap::Command| {
         command.get_name() == verb || command.get_all_aliases().any(|alias| alias == verb)
     };
+    let options_of_all: Vec<_> = line.get_arguments().cloned().collect();
     match line.get_subcommands_mut().find(is_meant) {
         Some(command) => {
             let aliases: Vec<&str> = command.get_visible_aliases().collect();
@@ -66,7 +72,7 @@ pub(crate) fn help(shell: &mut Shell, options: &HelpOptions) -> Result<(), Failu
             } else {
                 format!("\n\nThe same: {}", aliases.join(", "))
             };
-            let text = command.clone().render_help().to_string();
+            let text = command.clone().args(options_of_all).render_help().to_string();
             shell.out.object(&json!({ "verb": command.get_name(), "aliases": aliases, "help": text }))?;
             shell.out.line(&format!("{}{names}", text.trim_end()))
         }
