@@ -98,8 +98,10 @@ impl Completion {
                     let meaning =
                         self.verbs.iter().find(|(own, _)| *own == name).map(|(_, meaning)| meaning.clone());
                     match verb::side(meaning.as_deref().unwrap_or(&name)) {
-                        Side::Remote => self.remote_like(&typed),
-                        Side::Local => local_like(&typed, &word.pattern()),
+                        Side::Remote => self.remote_like(&typed, false),
+                        Side::RemoteDirectories => self.remote_like(&typed, true),
+                        Side::Local => local_like(&typed, &word.pattern(), false),
+                        Side::LocalDirectories => local_like(&typed, &word.pattern(), true),
                         Side::Verbs => self.verbs_like(&typed),
                         Side::Nothing => Vec::new(),
                     }
@@ -126,11 +128,11 @@ impl Completion {
         names.into_iter().map(candidate).collect()
     }
 
-    fn remote_like(&self, typed: &[u8]) -> Vec<Candidate> {
+    fn remote_like(&self, typed: &[u8], only_directories: bool) -> Vec<Candidate> {
         let Some((_, place)) = &self.connection else { return Vec::new() };
         let (directory, _) = split(typed);
         let Ok(path) = place.join(directory) else { return Vec::new() };
-        candidates(typed, &self.names(&path))
+        candidates(typed, &self.names(&path), only_directories)
     }
 
     /// What a directory of the server has, as far as is known in time.
@@ -182,7 +184,7 @@ fn list(remote: &Remote, path: &RemotePath) -> Result<Vec<(Vec<u8>, bool)>, Remo
     Ok(names)
 }
 
-fn local_like(typed: &[u8], pattern: &[u8]) -> Vec<Candidate> {
+fn local_like(typed: &[u8], pattern: &[u8], only_directories: bool) -> Vec<Candidate> {
     let (directory, _) = split(pattern);
     let place = if directory.is_empty() { ".".into() } else { local_path(directory) };
     let Ok(entries) = std::fs::read_dir(place) else { return Vec::new() };
@@ -192,16 +194,16 @@ fn local_like(typed: &[u8], pattern: &[u8]) -> Vec<Candidate> {
         .map(|entry| (entry.file_name().as_bytes().to_vec(), entry.path().is_dir()))
         .collect();
     names.sort();
-    candidates(typed, &names)
+    candidates(typed, &names, only_directories)
 }
 
 /// The names that begin as the last one of a path does.
-fn candidates(typed: &[u8], names: &[(Vec<u8>, bool)]) -> Vec<Candidate> {
+fn candidates(typed: &[u8], names: &[(Vec<u8>, bool)], only_directories: bool) -> Vec<Candidate> {
     let (directory, begun) = split(typed);
     let fits = |name: &[u8]| name.starts_with(begun) && (!name.starts_with(b".") || begun.starts_with(b"."));
     names
         .iter()
-        .filter(|(name, _)| fits(name))
+        .filter(|(name, is_directory)| fits(name) && (*is_directory || !only_directories))
         .map(|(name, is_directory)| {
             let path = [directory, name].concat();
             let shown = printable(name);

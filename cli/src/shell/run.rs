@@ -117,7 +117,7 @@ pub(crate) fn run_verb(shell: &mut Shell, line: Line) -> Result<(), Failure> {
     shell.out.is_json = json;
     let result = verb::run(shell, &verb);
     if let Err(failure) = &result
-        && !matches!(failure, Failure::Told(_) | Failure::Unread)
+        && !matches!(failure, Failure::Told(_) | Failure::Unread | Failure::Differs(_))
     {
         shell.report(failure);
         // Where nobody reads the output there is nobody to tell, and this failure is the worse one.

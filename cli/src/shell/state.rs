@@ -28,6 +28,9 @@ use crate::shell::interrupt::Interrupt;
 use crate::shell::output::{Kind, Output, joined, path_fields};
 use crate::shell::parser::{is_pattern, unescape};
 
+/// Names of one directory that a pattern is matched with. More come from a broken server, or are for `find`.
+const NAMES_MAX: usize = 1_000_000;
+
 /// A shell, or the one command of a program that runs only one.
 pub(crate) struct Shell {
     pub(crate) config: Config,
@@ -354,6 +357,12 @@ impl Names for RemoteNames {
         let mut names = Vec::new();
         for piece in listing {
             names.extend(piece?.into_iter().map(|listed| listed.name.as_bytes().to_vec()));
+            if names.len() > NAMES_MAX {
+                let directory = printable(directory);
+                return Err(Failure::Refused(format!(
+                    "{directory} has too many names for a pattern; use find"
+                )));
+            }
         }
         Ok(names)
     }

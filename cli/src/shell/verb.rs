@@ -91,8 +91,12 @@ pub(crate) const GROUPS: &[(&str, &[&str])] = &[
 pub(crate) enum Side {
     /// Files of the server.
     Remote,
+    /// Directories of the server.
+    RemoteDirectories,
     /// Files of this machine.
     Local,
+    /// Directories of this machine.
+    LocalDirectories,
     /// Verbs.
     Verbs,
     /// Neither.
@@ -103,10 +107,12 @@ pub(crate) enum Side {
 pub(crate) fn side(name: &str) -> Side {
     match canonical(name).as_deref() {
         Some(
-            "ls" | "cd" | "rm" | "mkdir" | "rmdir" | "mv" | "cp" | "size" | "stat" | "du" | "df" | "find"
-            | "get" | "reget" | "mirror" | "cat" | "check",
+            "ls" | "rm" | "mkdir" | "mv" | "cp" | "size" | "stat" | "du" | "df" | "find" | "get" | "reget"
+            | "mirror" | "cat" | "check",
         ) => Side::Remote,
-        Some("lcd" | "lls" | "put" | "reput") => Side::Local,
+        Some("cd" | "rmdir") => Side::RemoteDirectories,
+        Some("lcd") => Side::LocalDirectories,
+        Some("lls" | "put" | "reput") => Side::Local,
         Some("help") => Side::Verbs,
         Some(_) | None => Side::Nothing,
     }
@@ -165,8 +171,8 @@ pub(crate) fn canonical(name: &str) -> Option<String> {
 pub(crate) fn nearest(typed: &str, own: impl Iterator<Item = String>) -> Option<String> {
     let distance = |name: &String| strsim::damerau_levenshtein(typed, name);
     let near = names().into_iter().chain(own).min_by_key(distance)?;
-    // Half of a short word or more than two letters of a long one is another word.
-    (distance(&near) <= (typed.chars().count() / 2).clamp(1, 2)).then_some(near)
+    // More than half of a short word or than two letters of a long one is another word.
+    (distance(&near) <= (typed.chars().count() / 2).min(2)).then_some(near)
 }
 
 /// Carries out a verb.
@@ -285,7 +291,7 @@ mod tests {
         assert_eq!(near("lsi").as_deref(), Some("ls"));
         assert_eq!(near("conect").as_deref(), Some("connect"));
         assert_eq!(near("renmae").as_deref(), Some("rename"));
-        assert_eq!(near("frobnicate"), None);
+        assert_eq!((near("frobnicate"), near("y")), (None, None));
         assert_eq!(canonical("bye").as_deref(), Some("exit"));
         assert_eq!(canonical("?").as_deref(), Some("help"));
     }

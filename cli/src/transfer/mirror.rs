@@ -15,7 +15,7 @@ use crate::shell::state::Shell;
 use crate::transfer::options::PaceOptions;
 use crate::transfer::run::{Announcement, Telling, resumed, run};
 
-/// Makes one tree like another: brings what differs, with modes, times and symbolic links
+/// Makes one tree like another; brings only what differs
 #[derive(Args, Debug)]
 pub(crate) struct MirrorCommand {
     /// The tree that stays as it is: on the server, or with -R here

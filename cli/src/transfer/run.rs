@@ -111,7 +111,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let remote = shell.remote()?;
     let mut announced = Vec::new();
-    for announcement in &gathered(announcements) {
+    for announcement in gathered(announcements).iter() {
         announced.extend(announce(shell, announcement)?);
     }
     let (tell, events) = mpsc::channel();

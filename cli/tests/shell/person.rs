@@ -65,6 +65,11 @@ fn tab_completes_verbs_and_names_on_both_sides() {
     terminal.ends_with("> cd docs/");
     terminal.press("de\t");
     terminal.ends_with("> cd docs/deep/");
+    fs::write(site.export().join("docs2"), "").unwrap();
+    terminal.type_line("\x15ls");
+    terminal.shows("docs2");
+    terminal.press("cd do\t");
+    terminal.ends_with("> cd docs/");
     terminal.press("\x15ls od\t");
     terminal.ends_with("> ls odd\\ name/");
     terminal.press("\x15lls he\tso\t");

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 
 use crate::support::{World, run};
 use crate::{noise, staged, transfer};
@@ -119,6 +120,27 @@ fn holes_stay_holes_both_ways() {
         assert_eq!(fs::read(&source).unwrap(), fs::read(&copy).unwrap());
         assert!(copy.metadata().unwrap().blocks() * 512 < 4 << 20, "{} is not sparse", copy.display());
     }
+}
+
+#[test]
+fn more_names_than_a_session_may_announce_are_brought_by_a_pattern() {
+    let world = World::new();
+    let source = world.place("source");
+    let count = 1100;
+    (0..count).for_each(|number| fs::write(source.join(number.to_string()), number.to_string()).unwrap());
+    for place in [world.export().join("there"), world.place("back")] {
+        fs::create_dir_all(place).unwrap();
+    }
+    let shell = |commands: &str| {
+        let mut command = transfer(&world, &["shell", "@/", "-c", commands]);
+        crate::support::run_within(&mut command, Duration::from_secs(180)).succeeded().out
+    };
+    let out = shell("put source/* there");
+    assert!(out.starts_with("to /there: 1100 files, ") && out.contains("0 failed"), "{out}");
+    let out = shell("get there/* back");
+    assert!(out.starts_with("to back: 1100 files, ") && out.contains("0 failed"), "{out}");
+    let mut compare = std::process::Command::new("diff");
+    run(compare.arg("-r").arg(&source).arg(world.directory.path().join("back"))).succeeded();
 }
 
 #[test]

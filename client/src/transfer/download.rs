@@ -104,7 +104,9 @@ impl Transfer {
         self.watched(|| {
             let directories = Directories::default();
             self.downloading(|ways| {
-                let begin = |(from, to): &(RemotePath, PathBuf)| self.begin_download(from, to, ways);
+                let mut last = None;
+                let begin =
+                    |(from, to): &(RemotePath, PathBuf)| self.begin_download(from, to, ways, &mut last);
                 let first = jobs.iter().filter_map(begin).collect();
                 walk(WALKERS, first, |task, found| self.download_dir(&task, found, ways, &directories));
             });
@@ -147,8 +149,15 @@ impl Transfer {
         });
     }
 
-    fn begin_download(&self, from: &RemotePath, to: &Path, ways: &Ways) -> Option<DirTask> {
-        match self.try_begin_download(from, to, ways) {
+    /// Looks at what a person named. A directory is returned to be walked. `last`: where the file before it went.
+    fn begin_download(
+        &self,
+        from: &RemotePath,
+        to: &Path,
+        ways: &Ways,
+        last: &mut Option<Arc<LocalDir>>,
+    ) -> Option<DirTask> {
+        match self.try_begin_download(from, to, ways, last) {
             Ok(task) => task,
             Err(failure) => {
                 self.fail(&failure);
@@ -162,6 +171,7 @@ impl Transfer {
         from: &RemotePath,
         to: &Path,
         ways: &Ways,
+        last: &mut Option<Arc<LocalDir>>,
     ) -> Result<Option<DirTask>, Failure> {
         let found = self.remote.find(from, Follow::Yes)?;
         if found.attr.kind == FileKind::Directory {
@@ -175,11 +185,20 @@ impl Transfer {
         let Some(Ok(to_name)) = name else {
             return Err(here(std::io::ErrorKind::IsADirectory.into()));
         };
-        self.make_local_dirs(parent)?;
-        let directory = LocalDir::open(parent).map_err(|error| Failure::new(path_text(parent), error))?;
+        // Many files of a pattern go to one place, which is prepared once.
+        let directory = match last.take().filter(|last| last.path == parent) {
+            Some(directory) => directory,
+            None => {
+                self.make_local_dirs(parent)?;
+                let opened =
+                    LocalDir::open(parent).map_err(|error| Failure::new(path_text(parent), error))?;
+                Arc::new(opened)
+            }
+        };
+        *last = Some(Arc::clone(&directory));
         let (real_parent, from_name) = self.remote.find_parent(&found.path)?;
         let from = RemoteDir { held: real_parent.node, path: real_parent.path, session: real_parent.session };
-        let task = DownloadTask { from, from_name, attr: found.attr, to: Arc::new(directory), to_name };
+        let task = DownloadTask { from, from_name, attr: found.attr, to: directory, to_name };
         self.found_download(task, ways);
         Ok(None)
     }

@@ -98,7 +98,7 @@ impl Transfer {
             if !matches!(&outcome, Err(Failure { cause: Cause::Changed, .. })) {
                 break;
             }
-            self.meter.taken_back(&running);
+            self.meter.begun_anew(&running);
         }
         self.meter.end(&running);
         self.window.give_file();

@@ -101,9 +101,14 @@ impl Meter {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A file is begun anew: what was counted of it does not count.
-    pub(super) fn taken_back(&self, running: &Running) {
-        self.bytes.fetch_sub(running.bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    /// So much of a file that is begun anew does not count.
+    pub(super) fn taken_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A large file is begun anew: what was counted of it does not count.
+    pub(super) fn begun_anew(&self, running: &Running) {
+        self.taken_back(running.bytes.swap(0, Ordering::Relaxed));
         self.resumed_bytes.fetch_sub(running.resumed_bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
@@ -190,7 +195,7 @@ mod tests {
             meter.resumed(&running, resumed);
         };
         count(7, 5);
-        meter.taken_back(&running);
+        meter.begun_anew(&running);
         assert_eq!(meter.counts(), Counts::default());
         count(10, 0);
         assert_eq!((meter.counts().moved_bytes(), meter.counts().resumed_bytes), (10, 0));

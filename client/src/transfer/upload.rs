@@ -1,6 +1,6 @@
 //! Bringing files to the server: trees, small files many at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
@@ -46,8 +46,14 @@ pub(super) struct UploadTask {
 
 /// A directory that is to be brought to the server.
 struct DirTask {
-    from: PathBuf,
+    from: Origin,
     to: Place,
+}
+
+/// A directory of this machine that a person named, or that is below one.
+enum Origin {
+    Named(PathBuf),
+    Below(Arc<LocalDir>, Name),
 }
 
 /// A directory of the server that is there, or is to be made in one.
@@ -77,8 +83,8 @@ pub(super) struct Ways {
 pub(super) struct Afterwards {
     /// Directories whose modes and times are set when everything is in them.
     directories: Mutex<Vec<(RemoteDir, Stat)>>,
-    /// Directories into which single files go.
-    targets: Mutex<Vec<RemoteDir>>,
+    /// Directories into which single files go, by what they were called.
+    targets: Mutex<BTreeMap<RemotePath, RemoteDir>>,
     /// What earlier transfers may have left in directories that were there before.
     leftovers: Mutex<Vec<Leftover>>,
     /// A directory into which something is put.
@@ -89,7 +95,8 @@ impl Afterwards {
     /// Removes what was left incomplete and nobody has gone on with. Returns the directories that wait for modes and times.
     pub(super) fn sweep(self) -> Vec<(RemoteDir, Stat)> {
         let Afterwards { directories, targets, leftovers, touched } = self;
-        sweep(&targets.into_inner(), leftovers.into_inner(), touched.get());
+        let targets: Vec<_> = targets.into_inner().into_values().collect();
+        sweep(&targets, leftovers.into_inner(), touched.get());
         directories.into_inner()
     }
 }
@@ -179,7 +186,7 @@ impl Transfer {
         let is_directory = std::fs::metadata(from).map_err(here)?.is_dir();
         if is_directory {
             let to = Place::There(self.target_dir(to)?);
-            return Ok(Some(DirTask { from: from.to_owned(), to }));
+            return Ok(Some(DirTask { from: Origin::Named(from.to_owned()), to }));
         }
         let (Some(parent), Some(name)) = (to.parent(), to.name()) else {
             return Err(Failure::new(to.to_string(), Errno::EISDIR));
@@ -194,8 +201,12 @@ impl Transfer {
         let file_name = file_name.map_err(|_| here(std::io::ErrorKind::InvalidInput.into()))?;
         let stat = directory.stat(&file_name).map_err(here)?;
         let stat = stat.ok_or_else(|| here(std::io::ErrorKind::NotFound.into()))?;
-        let to = self.target_dir(&parent)?;
-        later.targets.lock().push(to.clone());
+        let known = later.targets.lock().get(&parent).cloned();
+        let to = match known {
+            Some(to) => to,
+            None => self.target_dir(&parent)?,
+        };
+        later.targets.lock().insert(parent, to.clone());
         let task = UploadTask { from: directory, from_name: file_name, stat, to, to_name: name.clone() };
         self.found_upload(task, ways);
         Ok(None)
@@ -217,9 +228,14 @@ impl Transfer {
         if self.is_stopped() {
             return;
         }
-        let from = match LocalDir::open(&task.from) {
+        let opened = match &task.from {
+            Origin::Named(path) => LocalDir::open(path).map_err(|error| (path.clone(), error)),
+            // Whoever puts a link in its place meanwhile leads nowhere.
+            Origin::Below(above, name) => above.child(name).map_err(|error| (above.path_of(name), error)),
+        };
+        let from = match opened {
             Ok(from) => Arc::new(from),
-            Err(error) => return self.fail_with(path_text(&task.from), error),
+            Err((path, error)) => return self.fail_with(path_text(&path), error),
         };
         let opened = match &task.to {
             Place::There(to) => Ok((to.clone(), false)),
@@ -247,7 +263,7 @@ impl Transfer {
                 // The final mode comes when everything is in it.
                 let mode = (entry.stat.st_mode & 0o777) | 0o700;
                 let place = Place::Below(to.clone(), entry.name.clone(), mode);
-                found(DirTask { from: from.path_of(&entry.name), to: place });
+                found(DirTask { from: Origin::Below(Arc::clone(&from), entry.name), to: place });
             } else {
                 let task = UploadTask {
                     from: Arc::clone(&from),

@@ -79,7 +79,7 @@ impl Transfer {
             if !matches!(outcome, Err(Cause::Changed)) {
                 break;
             }
-            self.meter.taken_back(&running);
+            self.meter.begun_anew(&running);
         }
         self.meter.end(&running);
         self.window.give_file();

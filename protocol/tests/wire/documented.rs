@@ -75,6 +75,7 @@ fn every_limit_is_documented_with_its_value() {
         ("RECENT_REQUESTS_MAX", RECENT_REQUESTS_MAX),
         ("TRANSFERS_SHOWN_MAX", TRANSFERS_SHOWN_MAX),
         ("SHOWN_PATH_BYTES_MAX", SHOWN_PATH_BYTES_MAX),
+        ("REPORT_BYTES_MAX", REPORT_BYTES_MAX),
         ("TRANSFERS_MAX", TRANSFERS_MAX),
         ("TRANSFER_FILES_MAX", TRANSFER_FILES_MAX),
     ];

@@ -92,30 +92,35 @@ impl LsOptions {
 pub(crate) fn ls(shell: &mut Shell, options: &LsOptions) -> Result<(), Failure> {
     let paths = shell.remote_paths_or_place(&options.paths)?;
     let mut tally = Tally::default();
-    let has_heading = paths.len() > 1;
+    let mut named = (paths.len() > 1).then(Total::default);
     for path in &paths {
-        match list_one(shell, options, path, has_heading, &mut tally) {
+        match list_one(shell, options, path, named.as_mut(), &mut tally) {
             Ok(()) => tally.done(),
             Err(failure) => shell.told(&mut tally, path, failure)?,
         }
     }
+    if let Some(total) = named.filter(|total| total.directories + total.others > 0) {
+        let text = total.sum();
+        shell.out.line(&text)?;
+    }
     tally.finish()
 }
 
+/// `named`: what was named itself beside directories, where several things are listed.
 fn list_one(
     shell: &mut Shell,
     options: &LsOptions,
     path: &RemotePath,
-    has_heading: bool,
+    named: Option<&mut Total>,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
     let remote = shell.remote()?;
     let found = remote.find(path, if options.directory { Follow::No } else { Follow::Yes })?;
     if found.attr.kind != FileKind::Directory || options.directory {
-        return show_itself(shell, options, &remote, path, &found);
+        return show_itself(shell, options, path, &found, named);
     }
     if !options.recursive {
-        if has_heading {
+        if named.is_some() {
             heading(shell, path)?;
         }
         return list_directory(shell, options, &remote, found, path);
@@ -157,13 +162,18 @@ fn heading(shell: &mut Shell, path: &RemotePath) -> Result<(), Failure> {
 fn show_itself(
     shell: &mut Shell,
     options: &LsOptions,
-    remote: &Remote,
     path: &RemotePath,
     found: &Found,
+    named: Option<&mut Total>,
 ) -> Result<(), Failure> {
+    let remote = shell.remote()?;
     let target = (found.attr.kind == FileKind::Symlink).then(|| remote.read_link(path).ok()).flatten();
     let name = path.to_string();
     show(shell, options, &name, path, &found.attr, target.as_deref())?;
+    if let Some(total) = named {
+        total.add(&found.attr);
+        return Ok(());
+    }
     let is_file = found.attr.kind == FileKind::File;
     let more = if is_file { format!(" of {}", size(found.attr.size)) } else { String::new() };
     shell.out.line(&format!("{path} is a {}{more}", kind_word(found.attr.kind)))
@@ -309,9 +319,13 @@ impl Total {
         if self.directories + self.others == 0 {
             return format!("{path} is empty{more}");
         }
+        format!("{path}: {}{more}", self.sum())
+    }
+
+    fn sum(&self) -> String {
         let directories = count(self.directories, "directory", "directories");
         let files = count(self.others, "file", "files");
-        format!("{path}: {directories}, {files}, {}{more}", size(self.bytes))
+        format!("{directories}, {files}, {}", size(self.bytes))
     }
 }
 
