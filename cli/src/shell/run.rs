@@ -29,7 +29,7 @@ pub(crate) fn run_line(shell: &mut Shell, line: &[u8]) -> u8 {
     };
     let mut code = 0;
     let mut steps = steps.into_iter();
-    while let Some(step) = steps.next() {
+    for step in steps.by_ref() {
         let is_forgiven = matches!(step, Step::Verb { is_forgiven: true, .. });
         let result = run_step(shell, step);
         let was_interrupted = shell.cancel.is_cancelled();
