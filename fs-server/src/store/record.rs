@@ -132,12 +132,14 @@ impl Image {
                 self.nodes.remove(&node);
             }
             (Record::Counted { node, lookups }, Some(_)) => {
-                let (_, counted) = self.nodes.get_mut(&node)?;
-                *counted = counted.saturating_add(lookups);
+                if let Some((_, counted)) = self.nodes.get_mut(&node) {
+                    *counted = counted.saturating_add(lookups);
+                }
             }
             (Record::GivenBack { node, lookups }, Some(_)) => {
-                let (_, counted) = self.nodes.get_mut(&node)?;
-                *counted = counted.saturating_sub(lookups).max(1);
+                if let Some((_, counted)) = self.nodes.get_mut(&node) {
+                    *counted = counted.saturating_sub(lookups).max(1);
+                }
             }
             (Record::Opened { fh, file }, Some(_)) => {
                 self.files.insert(fh, file);
