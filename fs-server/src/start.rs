@@ -77,7 +77,9 @@ fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     let journal = Arc::new(open_journal(options)?);
     let limit = raise_descriptor_limit();
     let connections_max = (limit / DESCRIPTORS_PER_CONNECTION).max(1);
-    let descriptors = Descriptors::new(limit.saturating_sub(connections_max + DESCRIPTORS_SPARE));
+    // Where there are few of them all have to do with less.
+    let shared_out = limit.saturating_sub(connections_max + DESCRIPTORS_SPARE).max(limit / 2);
+    let descriptors = Descriptors::new(shared_out);
     // Modes are what clients ask for, with their own mask.
     rustix::process::umask(rustix::fs::Mode::empty());
     let tree = Arc::new(open_tree(options, &descriptors)?);

@@ -38,12 +38,11 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Running {
-        let mut child = Command::new(PROGRAM)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Running::start_by(Command::new(PROGRAM).args(arguments))
+    }
+
+    fn start_by(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Running { child, out }
     }
@@ -132,6 +131,19 @@ fn it_listens_everywhere_and_ends_cleanly() {
     }
     assert_eq!(running.exit_code(), Some(0));
     assert!(!directory.path().join("socket").exists());
+}
+
+#[test]
+fn a_handful_of_descriptors_is_enough_for_a_few_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--nofile=80:80", PROGRAM, "--listen", "127.0.0.1:0", text(directory.path())];
+    let mut running = Running::start_by(Command::new("prlimit").args(arguments));
+    let address = running.listening_on();
+    let links = [(); 4].map(|()| connect(&format!("nearfs://{address}")));
+    let greeted = links.each_ref().map(greet);
+    drop(greeted);
+    kill_process(running.pid(), Signal::TERM).unwrap();
+    assert_eq!(running.exit_code(), Some(0));
 }
 
 #[test]
