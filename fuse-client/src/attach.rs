@@ -32,7 +32,7 @@ pub(crate) struct Attachment<'a> {
     /// Whether the kernel checks permissions.
     pub(crate) default_permissions: bool,
     /// Most bytes of one read request.
-    pub(crate) max_read_bytes: u32,
+    pub(crate) max_read_bytes: Option<u32>,
 }
 
 /// Why nothing was attached.
@@ -141,7 +141,7 @@ fn kernel_options(attachment: &Attachment<'_>) -> Vec<String> {
     if attachment.default_permissions {
         options.push("default_permissions".into());
     }
-    options.push(format!("max_read={}", attachment.max_read_bytes));
+    options.extend(attachment.max_read_bytes.map(|bytes| format!("max_read={bytes}")));
     options
 }
 
@@ -244,7 +244,7 @@ mod tests {
             flags: MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY,
             access: Access::Root,
             default_permissions: true,
-            max_read_bytes: 8192,
+            max_read_bytes: Some(8192),
         };
         let expected = r"allow_other,default_permissions,max_read=8192,ro,nosuid,nodev,exec,async,atime,fsname=host:/a\,suid\\\,dev,subtype=nearfs";
         assert_eq!(fusermount_options(&attachment), expected);

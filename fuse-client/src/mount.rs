@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{Config, Session, SessionACL};
+use nearfs_client::cache::block::BLOCK_BYTES;
 use nearfs_client::config::VfsConfig;
 use nearfs_client::error::ConnectError;
 use nearfs_client::vfs::Vfs;
-use nearfs_protocol::greeting::{Identity, Welcome};
+use nearfs_protocol::greeting::Identity;
 use nearfs_transport::address::{Address, Source, SourceError};
 use parking_lot::Mutex;
 use rustix::mount::MountFlags;
@@ -32,6 +33,9 @@ use crate::{logging, signals};
 
 /// Fewest and most threads that take requests from the kernel.
 const THREADS: (usize, usize) = (2, 4);
+/// What is read at once from a server that is near: a block. It is passed on as it arrived, while the processor's cache still
+/// has it; a reply of several blocks would have to be put together first.
+const NEAR_READ_BYTES_MAX: u32 = BLOCK_BYTES as u32;
 /// Longest wait for a `nearfs umount` to read what it was answered.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -157,7 +161,7 @@ fn serve(
     let live: Arc<Mutex<Option<Arc<LiveMount>>>> = Arc::default();
     end_on_signal(&live)?;
     let vfs = Vfs::connect(source, vfs_config(&settings))?;
-    let plan = Plan::new(vfs.welcome(), &settings);
+    let plan = Plan::new(&vfs, &settings);
 
     // A signal from here on waits until there is something to unmount.
     let mut slot = live.lock();
@@ -232,11 +236,13 @@ struct Plan {
     default_permissions: bool,
     wanted: Wanted,
     acl: SessionACL,
+    max_read_bytes: Option<u32>,
     config: Config,
 }
 
 impl Plan {
-    fn new(welcome: &Welcome, settings: &MountSettings) -> Plan {
+    fn new(vfs: &Arc<Vfs>, settings: &MountSettings) -> Plan {
+        let welcome = vfs.welcome();
         let passthrough = match welcome.identity {
             Identity::Passthrough => true,
             Identity::Squash { .. } => false,
@@ -262,6 +268,10 @@ impl Plan {
                 Access::Root => SessionACL::RootAndOwner,
                 Access::Owner | Access::Other => SessionACL::All,
             },
+            // The kernel asks for the parts of a direct read one after the other.
+            max_read_bytes: settings
+                .max_read_bytes
+                .or((!vfs.is_measured_far()).then_some(NEAR_READ_BYTES_MAX)),
             config,
         }
     }
@@ -272,7 +282,7 @@ impl Plan {
             flags: self.flags,
             access: settings.access,
             default_permissions: self.default_permissions,
-            max_read_bytes: settings.max_read_bytes,
+            max_read_bytes: self.max_read_bytes,
         }
     }
 }

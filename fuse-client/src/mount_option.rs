@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use nearfs_client::cache::block::BLOCK_BYTES;
 use nearfs_client::config::{LocalLock, TRUST_MAX, VfsConfig};
 use nearfs_protocol::limits::CONNECTIONS_MAX;
 use rustix::mount::MountFlags;
@@ -11,9 +10,6 @@ use rustix::mount::MountFlags;
 const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(24 * 60 * 60));
 /// Smallest `max_read=` that the kernel takes seriously: a page.
 const MAX_READ_MIN: u64 = 4096;
-/// What is read at once unless `max_read=` says otherwise: a block. It is handed on as it arrived, while the processor's
-/// cache still has it; a reply of several blocks would have to be put together first.
-const MAX_READ: u32 = BLOCK_BYTES as u32;
 
 /// What the options of a mount come to.
 #[derive(Clone, Debug)]
@@ -28,8 +24,8 @@ pub struct MountSettings {
     pub access: Access,
     /// Whether the kernel checks permissions; `None` leaves it to the kind of server.
     pub default_permissions: Option<bool>,
-    /// Most bytes of one read request.
-    pub max_read_bytes: u32,
+    /// Most bytes of one read request; `None` leaves it to the kernel.
+    pub max_read_bytes: Option<u32>,
     /// The source to show instead of the real one.
     pub fsname: Option<String>,
     /// Mount over a directory that has something in it.
@@ -189,7 +185,7 @@ impl Default for MountSettings {
             cleared: MountFlags::empty(),
             access: Access::Owner,
             default_permissions: None,
-            max_read_bytes: MAX_READ,
+            max_read_bytes: None,
             fsname: None,
             nonempty: false,
             insecure: false,
@@ -296,7 +292,7 @@ impl MountSettings {
             "max_read" => {
                 let size = bytes(value).filter(|size| *size >= MAX_READ_MIN);
                 let size = size.and_then(|size| u32::try_from(size).ok());
-                self.max_read_bytes = size.ok_or_else(|| wants("bytes, from 4096 on"))?;
+                self.max_read_bytes = Some(size.ok_or_else(|| wants("bytes, from 4096 on"))?);
             }
             "nconnect" => {
                 let count = value.parse().ok().filter(|n| (1..=CONNECTIONS_MAX).contains(&usize::from(*n)));

@@ -72,7 +72,7 @@ fn values() {
     ] {
         assert_eq!(vfs(list).local_lock, expected);
     }
-    assert_eq!(parse("max_read=128K").max_read_bytes, 131_072);
+    assert_eq!(parse("max_read=128K").max_read_bytes, Some(131_072));
     assert_eq!(parse("fsname=a b").fsname.as_deref(), Some("a b"));
 }
 

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // The allowance for tests does not reach their shared functions.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,6 +19,8 @@ const DELAY: Duration = Duration::from_millis(10);
 /// Names of a directory are believed for this long, and a little for busy machines.
 const TRUST: Duration = Duration::from_millis(1000);
 const SLACK: Duration = Duration::from_millis(600);
+/// Most bytes that the kernel asks for at once, wherever in memory they shall go.
+const LARGE_BYTES: usize = 1024 * 1024 - 4096;
 /// How often each thing is done.
 const COUNT: u64 = 40;
 
@@ -204,4 +207,18 @@ fn what_exists_without_ones_knowledge_is_neither_replaced_nor_made_twice() {
         in_vain("c", &|path| fs::hard_link(here.join("mine"), path));
         in_vain("d", &|path| std::os::unix::fs::symlink("x", path));
     }
+}
+
+#[test]
+fn a_large_direct_read_is_one_round_trip() {
+    mounting!();
+    let (world, _proxy, mount) = far();
+    let bytes: Vec<u8> = (0..LARGE_BYTES).map(|at| (at / 7) as u8).collect();
+    fs::write(world.export().join("large"), &bytes).unwrap();
+    let mut file = File::options().read(true).custom_flags(libc::O_DIRECT).open(mount.join("large")).unwrap();
+    let before = mount.sent("read");
+    let mut read = vec![0; LARGE_BYTES];
+    file.read_exact(&mut read).unwrap();
+    assert_eq!(mount.sent("read") - before, 1);
+    assert!(read == bytes);
 }

@@ -251,7 +251,8 @@ impl Rpc {
         self.far.load(Ordering::Relaxed)
     }
 
-    pub(super) fn measured(&self, round_trip: Duration) {
+    /// A round trip was measured.
+    pub(crate) fn measured(&self, round_trip: Duration) {
         self.far.store(round_trip > self.far_round_trip, Ordering::Relaxed);
     }
 

@@ -19,7 +19,7 @@ pub mod types;
 mod write;
 mod xattr;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use nearfs_protocol::attr::Attr;
@@ -38,7 +38,7 @@ use crate::error::ConnectError;
 use crate::files::Files;
 use crate::foresight::Foresight;
 use crate::identity::{Caller, Ids};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, ROOT_INO};
 use crate::rpc::{Ask, Outcome, Patience, Rpc};
 use crate::vfs::learn::Learning;
 use crate::vfs::lock::Locked;
@@ -61,6 +61,11 @@ pub struct Vfs {
     welcome: Welcome,
     notifier: OnceLock<Notifier>,
 }
+
+/// How often a server that seems far is asked again.
+const MEASURES_MAX: usize = 2;
+/// Longest wait for an answer of which only the time counts.
+const MEASURE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Called once the kernel has let go of what it was told to.
 pub type Told = Box<dyn FnOnce() + Send>;
@@ -125,6 +130,29 @@ impl Vfs {
     /// What the server granted when the session began.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
+    }
+
+    /// Whether the server is so far away that round trips decide how long things take. A greeting takes longer than other
+    /// questions, and any question takes long on a machine that is busy at that moment: where it seems far, it is asked
+    /// again, within a bound.
+    pub fn is_measured_far(self: &Arc<Self>) -> bool {
+        for _ in 0..MEASURES_MAX {
+            if !self.rpc.is_far() {
+                return false;
+            }
+            let (told, answered) = mpsc::sync_channel(1);
+            let begun = Instant::now();
+            let nobody = Caller { uid: 0, gid: 0, pid: 0 };
+            self.statfs(nobody, ROOT_INO, move |figures| {
+                // Whoever asked may have given up waiting.
+                let _ = told.send(figures.map(|_| begun.elapsed()));
+            });
+            match answered.recv_timeout(MEASURE_TIME_MAX) {
+                Ok(Ok(round_trip)) => self.rpc.measured(round_trip),
+                Ok(Err(_)) | Err(_) => return true,
+            }
+        }
+        self.rpc.is_far()
     }
 
     /// Who is told when the kernel's caches shall let something go, and, where somebody waits for that, calls

@@ -1,7 +1,9 @@
 //! Each operation asks the server once, for exactly what it is about, and returns what the server says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use nearfs_client::config::VfsConfig;
 use nearfs_client::vfs::Vfs;
 use nearfs_protocol::attr::{DirEntry, FileKind, Lock, LockKind, LockStyle, SetAttr, SetTime, StatFs};
 use nearfs_protocol::errno::Errno;
@@ -334,6 +336,20 @@ fn a_listing_is_gone_on_with_where_the_reader_is() {
     assert!(matches!(asked.request, Request::ReadDir { cookie: 0, .. }), "{asked:?}");
     asked.reply(Reply::Listing { entries: vec![], end: true, exact: true, change: Change(2) });
     assert_eq!(pending.get().unwrap().len(), 2);
+}
+
+#[test]
+fn a_server_that_seems_far_is_asked_again_how_far_it_is() {
+    let far = VfsConfig { far_round_trip: Duration::ZERO, ..VfsConfig::default() };
+    let (peer, vfs) = Peer::with(far);
+    let measuring = std::thread::spawn(move || vfs.is_measured_far());
+    for _ in 0..2 {
+        peer.expect(&Request::StatFs { node: ROOT }).reply(Reply::StatFs(StatFs::default()));
+    }
+    assert!(measuring.join().unwrap());
+    let (peer, vfs) = Peer::with_client();
+    assert!(!vfs.is_measured_far());
+    peer.expect_nothing(&vfs);
 }
 
 #[test]
