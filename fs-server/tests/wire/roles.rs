@@ -76,6 +76,7 @@ fn requests(client: &mut Client) -> Vec<Request> {
         announce,
         Request::CountFile { transfer: TransferId(1), fh },
         Request::EndTransfer { transfer: TransferId(1), outcome: TransferOutcome::Done },
+        Request::Report { verb: "ls".into(), failure: "no such file or directory".into() },
         Request::Release { files: vec![ReleasedFile { fh, flock_owner: None }] },
     ]
 }
