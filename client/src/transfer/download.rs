@@ -66,7 +66,6 @@ struct Fetched {
 struct Written {
     task: DownloadTask,
     staged: Name,
-    file: std::fs::File,
     bytes: u64,
 }
 
@@ -378,10 +377,10 @@ impl Transfer {
         let result = self.try_write_small(&task, outcome);
         self.window.give_bytes(task.attr.size);
         match result {
-            Ok(Some((staged, file, bytes))) => {
+            Ok(Some((staged, bytes))) => {
                 self.meter.far(bytes);
                 self.meter.moved(bytes);
-                let _ = written.send(Written { task, staged, file, bytes });
+                let _ = written.send(Written { task, staged, bytes });
             }
             Ok(None) if tries < TRIES => self.fetch_again(task),
             Ok(None) => {
@@ -413,11 +412,7 @@ impl Transfer {
     }
 
     /// `None` if the file has changed.
-    fn try_write_small(
-        &self,
-        task: &DownloadTask,
-        outcome: Outcome,
-    ) -> Result<Option<(Name, std::fs::File, u64)>, Failure> {
+    fn try_write_small(&self, task: &DownloadTask, outcome: Outcome) -> Result<Option<(Name, u64)>, Failure> {
         let (attr, told, content) = match outcome {
             Ok((Reply::Fetched { attr, whole: true, hash }, content)) => (attr, hash, content),
             Ok((Reply::Fetched { .. }, _)) => return Ok(None),
@@ -437,7 +432,7 @@ impl Transfer {
             let _ = task.to.remove(&staged);
             return Err(task.failed_here(error));
         }
-        Ok(Some((staged, file, attr.size)))
+        Ok(Some((staged, attr.size)))
     }
 
     /// Mode and time that a complete file here gets of its source.
@@ -452,7 +447,8 @@ impl Transfer {
         loop {
             let next = written.recv_timeout(PUBLISH_AFTER);
             let (is_over, is_idle) = (matches!(next, Err(RecvTimeoutError::Disconnected)), next.is_err());
-            waiting.extend(next);
+            // All that came while the last ones were synced is synced together.
+            waiting.extend(next.into_iter().chain(written.try_iter()));
             if waiting.len() >= PUBLISHED_MAX || (is_idle && !waiting.is_empty()) {
                 self.publish_local(std::mem::take(&mut waiting), &mut touched);
             }
@@ -476,15 +472,14 @@ impl Transfer {
             Some(_) | None => Ok(()),
         };
         let few = written.len() <= FEW;
-        for Written { task, staged, file, bytes } in written {
+        for Written { task, staged, bytes } in written {
             self.window.give_file();
             let synced = match &all_synced {
                 _ if self.is_stopped() => Err(std::io::ErrorKind::Interrupted.into()),
-                Ok(()) if few => file.sync_all(),
+                Ok(()) if few => task.to.sync_file(&staged),
                 Ok(()) => Ok(()),
                 Err(error) => Err(error.kind().into()),
             };
-            drop(file);
             let published =
                 synced.and_then(|()| task.to.publish(&staged, &task.to_name, self.options.overwrite));
             match published {

@@ -177,6 +177,14 @@ impl LocalDir {
         Ok(())
     }
 
+    /// Brings a file in it to stable storage, and what its mode does not let us open with all of the file system.
+    pub(super) fn sync_file(&self, name: &Name) -> io::Result<()> {
+        match self.open_file(name, OFlags::RDONLY) {
+            Ok(file) => file.sync_all(),
+            Err(_) => self.sync_device(),
+        }
+    }
+
     /// Brings the file system to stable storage.
     pub(super) fn sync_device(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.fd)?)

@@ -7,8 +7,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::cancel::Cancel;
 
-/// Files that were begun and are not yet under their names.
-const FILES_MAX: u64 = 512;
+/// Files that were begun and are not yet under their names: several times as many as can be asked for at once, so that
+/// there is something to do while others are synced.
+const FILES_MAX: u64 = 2048;
 /// Bytes that were asked for or sent, and are not yet where they belong.
 const BYTES_MAX: u64 = 24 * 1024 * 1024;
 /// How soon who waits notices that it is to end.
