@@ -25,7 +25,6 @@ use crate::bench::workspace::Workspace;
 const CURVES: [Tool; 3] = [Tool::Nearfs, Tool::Scp, Tool::Rsync];
 /// The round trip at which the course of a transfer is drawn.
 const COURSE_RTT: Duration = Duration::from_millis(20);
-const LIMIT: Duration = Duration::from_secs(60);
 const REPETITIONS: u16 = 3;
 
 /// The command line of the `evaluate` binary.
@@ -35,6 +34,9 @@ pub struct EvaluationOptions {
     /// Only these parts; the others stay as they were measured last.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
+    /// Only these rows of the table; the others stay as they were measured last.
+    #[arg(long, value_delimiter = ',', value_name = "ROW", value_parser = known_row)]
+    rows: Vec<Job>,
     /// Small sizes and one repetition: to see that it works, not for figures to quote.
     #[arg(long)]
     quick: bool,
@@ -44,6 +46,9 @@ pub struct EvaluationOptions {
     /// Round trip times in milliseconds; 0 is a direct connection.
     #[arg(long, value_delimiter = ',', default_value = "0,20", value_name = "MS")]
     rtt: Vec<u16>,
+    /// End what takes longer than this: its time is then a lower bound.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    limit: u16,
     /// Where the figures and the working files go.
     #[arg(long, default_value = "target/evaluation", value_name = "DIR")]
     out: PathBuf,
@@ -62,6 +67,11 @@ enum Part {
     Course,
 }
 
+fn known_row(id: &str) -> Result<Job, String> {
+    let known = || Job::ALL.map(Job::id).join(", ");
+    Job::ALL.into_iter().find(|job| job.id() == id).ok_or_else(|| format!("rows are {}", known()))
+}
+
 /// Measures what was asked for and writes the page.
 ///
 /// # Errors
@@ -72,9 +82,9 @@ pub fn evaluate(options: &EvaluationOptions) -> anyhow::Result<()> {
         rtts: options.rtt.iter().map(|ms| Duration::from_millis((*ms).into())).collect(),
         is_quick: options.quick,
         repetitions: options.reps.unwrap_or(if options.quick { 1 } else { REPETITIONS }).into(),
-        limit: LIMIT,
+        limit: Duration::from_secs(options.limit.into()),
         tools: Vec::new(),
-        jobs: Job::ALL.to_vec(),
+        jobs: if options.rows.is_empty() { Job::ALL.to_vec() } else { options.rows.clone() },
     };
     let (tools, skipped) = choose(&plan)?;
     ensure!(skipped.is_empty(), "the page needs all programs, but {skipped:?}");
@@ -85,10 +95,10 @@ pub fn evaluate(options: &EvaluationOptions) -> anyhow::Result<()> {
     let (sizes, stages) = (options.out.join("sizes.json"), options.out.join("compare.json"));
     if is_wanted(Part::Sizes) {
         let measured = curve::measure(&plan, &CURVES, &workspace)?;
-        keep(&sizes, measured, |curve: &Curve| (curve.rtt_ms, curve.job, curve.tool))?;
+        keep(&sizes, measured, |curve: &Curve| (curve.rtt_ms, curve.job, curve.tool), |_, curve| curve)?;
     }
     if is_wanted(Part::Compare) {
-        keep(&stages, compare(&plan, &tools, &workspace)?, |stage: &Stage| stage.rtt_ms)?;
+        keep(&stages, compare(&plan, &tools, &workspace)?, |stage: &Stage| stage.rtt_ms, Stage::with)?;
     }
     if is_wanted(Part::Course) {
         draw_course(&plan, &workspace, &pictures.join("course.svg"))?;
@@ -101,15 +111,23 @@ pub fn evaluate(options: &EvaluationOptions) -> anyhow::Result<()> {
     fs::write(&page, text(&curves, &stages)).with_context(|| format!("cannot write {}", page.display()))
 }
 
-/// Writes down figures, in the place of those for the same thing.
+/// Writes down figures, with those that were there for the same thing.
 fn keep<T: Serialize + DeserializeOwned, K: Ord>(
     path: &Path,
     measured: Vec<T>,
     key: impl Fn(&T) -> K,
+    with: impl Fn(T, T) -> T,
 ) -> anyhow::Result<()> {
     let earlier: Vec<T> = if path.exists() { read(path)? } else { Vec::new() };
-    let all: BTreeMap<K, T> =
-        earlier.into_iter().chain(measured).map(|figure| (key(&figure), figure)).collect();
+    let mut all = BTreeMap::new();
+    for figure in earlier.into_iter().chain(measured) {
+        let key = key(&figure);
+        let figure = match all.remove(&key) {
+            Some(earlier) => with(earlier, figure),
+            None => figure,
+        };
+        all.insert(key, figure);
+    }
     let all: Vec<T> = all.into_values().collect();
     Ok(fs::write(path, serde_json::to_string_pretty(&all)?)?)
 }
@@ -222,8 +240,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("figures.json");
         let key = |figure: &(u32, u32)| figure.0;
-        keep(&path, vec![(20, 1), (0, 1)], key).unwrap();
-        keep(&path, vec![(20, 2)], key).unwrap();
+        let newer = |_, figure| figure;
+        keep(&path, vec![(20, 1), (0, 1)], key, newer).unwrap();
+        keep(&path, vec![(20, 2)], key, newer).unwrap();
         assert_eq!(read::<(u32, u32)>(&path).unwrap(), [(0, 1), (20, 2)]);
         assert!(read::<(u32, u32)>(&directory.path().join("none")).is_err());
     }

@@ -72,6 +72,12 @@ impl Stage {
         }
     }
 
+    /// This stage with rows that were measured later.
+    pub(super) fn with(mut self, later: Stage) -> Stage {
+        self.rows.extend(later.rows);
+        Stage { rows: self.rows, ..later }
+    }
+
     /// `None` where nearfs or everybody else is missing.
     pub(super) fn verdict(&self, job: Job) -> Option<Verdict> {
         let row = self.rows.get(&job)?;
@@ -117,6 +123,15 @@ mod tests {
         assert_eq!(is_reached(0, Job::GetLarge, &[(Tool::Nearfs, 0.9), slow, fast]), Some(true));
         assert_eq!(is_reached(0, Job::GetLarge, &[(Tool::Nearfs, 1.1), slow, fast]), Some(false));
         assert_eq!(is_reached(0, Job::GetLarge, &[(Tool::Nearfs, 1.1)]), None);
+    }
+
+    #[test]
+    fn rows_that_were_measured_later_replace_the_earlier_ones() {
+        let earlier = stage(0, Job::PutLarge, &[(Tool::Nearfs, 1.0)]);
+        let both = earlier.with(stage(0, Job::GetLarge, &[(Tool::Nearfs, 2.0)]));
+        let all = both.with(stage(0, Job::PutLarge, &[(Tool::Nearfs, 3.0)]));
+        let median = |job: Job| all.rows[&job].cells[&Tool::Nearfs].median();
+        assert_eq!((median(Job::PutLarge), median(Job::GetLarge)), (Some(3.0), Some(2.0)));
     }
 
     #[test]
