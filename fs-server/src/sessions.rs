@@ -15,6 +15,8 @@ use crate::session::Session;
 
 /// Most sessions that are kept by courtesy: each costs some descriptors, and memory for what it knows.
 const COURTESY_SESSIONS_MAX: usize = 1024;
+/// Most of them that are ended before others get their turn.
+const EVICTED_AT_ONCE: usize = 64;
 /// Most sessions ended by the owner of which that is remembered.
 const DISMISSED_MAX: usize = 4096;
 
@@ -93,7 +95,7 @@ impl Sessions {
         let sessions = self.all();
         let is_gone = |session: &&Arc<Session>| matches!(session.phase(), Phase::Courtesy { .. });
         let excess = sessions.iter().filter(is_gone).count().saturating_sub(COURTESY_SESSIONS_MAX);
-        for _ in 0..excess {
+        for _ in 0..excess.min(EVICTED_AT_ONCE) {
             let Some(session) = self.table.lock().take_longest_gone() else { return };
             evict(&session);
         }

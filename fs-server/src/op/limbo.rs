@@ -197,8 +197,8 @@ impl SessionFiles {
             return Ok(None);
         }
         let items: Vec<Publication> = items.iter().map(|publishing| publishing.item.clone()).collect();
-        identity::act_as(self.tree.identity(), caller)?;
-        let refusals = self.publish_rest(&items, &done);
+        let acting = identity::act_as(self.tree.identity(), caller);
+        let refusals = acting.and_then(|()| self.publish_rest(&items, &done));
         identity::become_server()?;
         Ok(Some(refusals.map(|refusals| Reply::Published { refusals })))
     }

@@ -180,7 +180,7 @@ impl Image {
             // An intent in the slot is newer than one that had no room there.
             (Outcome::Begun, Some((_, aside)))
             | (Outcome::Intended(_), Some((_, aside @ Outcome::Done(_)))) => aside.clone(),
-            (in_slot, _) => in_slot,
+            (in_slot @ (Outcome::Begun | Outcome::Intended(_) | Outcome::Done(_)), _) => in_slot,
         }
     }
 
