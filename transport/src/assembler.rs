@@ -77,12 +77,6 @@ impl Assembler {
         Ok(self.complete()?.map(|complete| self.frame(complete)))
     }
 
-    /// Whether a whole small frame is here, so that [`next_frame`](Assembler::next_frame) has something to give.
-    pub fn holds_frame(&self) -> bool {
-        let is_whole = |header: Header| HEADER_BYTES + header.body_bytes() <= self.held.len();
-        self.arriving.is_none() && matches!(self.header(), Ok(Some(header)) if is_whole(header))
-    }
-
     /// Whether the bytes end where a frame ends. All complete frames must have been taken out.
     pub fn at_boundary(&self) -> bool {
         self.held.is_empty() && self.arriving.is_none()

@@ -49,11 +49,6 @@ impl<R: Read> FrameReader<R> {
         &self.source
     }
 
-    /// Whether the next frame is here, so that nothing has to be waited for.
-    pub fn holds_frame(&self) -> bool {
-        self.assembler.holds_frame()
-    }
-
     /// Waits for the next frame. After an error there is none any more.
     pub fn next_frame(&mut self) -> Result<Frame<'_>, ReceiveError> {
         loop {

@@ -150,7 +150,7 @@ impl Session {
 
     /// Closes an open file, some time soon.
     pub fn release(&self, fh: Fh) {
-        self.inner.rpc.batch_release(None, ReleasedFile { fh, flock_owner: None }, false);
+        self.inner.rpc.batch_release(ReleasedFile { fh, flock_owner: None }, false);
     }
 
     /// Attributes as people here shall see them.

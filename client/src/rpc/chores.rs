@@ -35,15 +35,9 @@ struct Collected {
     jobs: VecDeque<Job>,
     timed: Vec<(Instant, Job)>,
     forgets: Vec<(Node, u64)>,
-    releases: Vec<Closed>,
+    releases: Vec<ReleasedFile>,
     join: bool,
     closed: bool,
-}
-
-/// A closed file, and of which node if that is known.
-struct Closed {
-    node: Option<Node>,
-    file: ReleasedFile,
 }
 
 impl Chores {
@@ -75,16 +69,11 @@ impl Chores {
     }
 
     /// Returns whether enough is collected to be sent at once.
-    pub(super) fn release(&self, node: Option<Node>, file: ReleasedFile) -> bool {
+    pub(super) fn release(&self, file: ReleasedFile) -> bool {
         let mut collected = self.collected.lock();
-        collected.releases.push(Closed { node, file });
+        collected.releases.push(file);
         self.wake_for_first(collected.forgets.len() + collected.releases.len());
         collected.releases.len() >= RELEASES_AT_ONCE
-    }
-
-    /// Whether a file of a node was closed, and the server does not know yet.
-    pub(super) fn is_closing(&self, node: Node) -> bool {
-        self.collected.lock().releases.iter().any(|closed| closed.node == Some(node))
     }
 
     pub(super) fn close(&self) {
@@ -144,7 +133,7 @@ impl Rpc {
             self.tell(Request::Forget { nodes: nodes.to_vec() });
         }
         for files in releases.chunks(BATCH_ITEMS_MAX) {
-            self.tell(Request::Release { files: files.iter().map(|closed| closed.file).collect() });
+            self.tell(Request::Release { files: files.to_vec() });
         }
     }
 

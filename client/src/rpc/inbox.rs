@@ -163,18 +163,13 @@ impl Rpc {
         Pause::Unasked
     }
 
-    /// Reads one answer, with those that came along, and leaves the others to the reader. Who finds that somebody reads relies on him, so that he
+    /// Reads one answer, and leaves the others to the reader. Who finds that somebody reads relies on him, so that he
     /// looks once more after he has let go.
     fn read_awaited(self: &Arc<Self>, lane: &Arc<Lane>) {
         while lane.inbox.is_awaiting()
             && let Some(mut frames) = lane.inbox.frames.try_lock()
         {
-            let pause = loop {
-                match self.read_frames(lane, &mut frames) {
-                    Pause::Asked if frames.as_ref().is_some_and(FrameReader::holds_frame) => {}
-                    pause => break pause,
-                }
-            };
+            let pause = self.read_frames(lane, &mut frames);
             drop(frames);
             match pause {
                 Pause::Unasked => {}

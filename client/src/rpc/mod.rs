@@ -272,16 +272,8 @@ impl Rpc {
     }
 
     /// Closes a file at the server: at once, or some time soon.
-    pub(crate) fn batch_release(&self, node: Option<Node>, file: ReleasedFile, at_once: bool) {
-        if self.chores.release(node, file) || at_once {
-            self.send_batches();
-        }
-    }
-
-    /// A name of a node is about to go: what was closed of it is closed first. Else the server would have to keep a file that
-    /// nobody has open any more beyond its last name.
-    pub(crate) fn finish_closing(&self, node: Node) {
-        if self.chores.is_closing(node) {
+    pub(crate) fn batch_release(&self, file: ReleasedFile, at_once: bool) {
+        if self.chores.release(file) || at_once {
             self.send_batches();
         }
     }

@@ -140,7 +140,7 @@ impl Rpc {
 
     fn give_back(self: &Arc<Self>, fh: Fh) {
         let rpc = Arc::clone(self);
-        self.defer(Box::new(move || rpc.batch_release(None, ReleasedFile { fh, flock_owner: None }, false)));
+        self.defer(Box::new(move || rpc.batch_release(ReleasedFile { fh, flock_owner: None }, false)));
     }
 
     /// A connection ended: the session gives up the others too, and resumes as a whole.

@@ -187,9 +187,8 @@ impl Vfs {
         self.rpc.batch_forget(node, count);
     }
 
-    /// A file is closed; `node` if others may wait for that.
-    pub(crate) fn released(&self, node: Option<Node>, file: ReleasedFile, at_once: bool) {
-        self.rpc.batch_release(node, file, at_once);
+    pub(crate) fn released(&self, file: ReleasedFile, at_once: bool) {
+        self.rpc.batch_release(file, at_once);
     }
 
     pub(crate) fn notify(&self, invalidation: Invalidation) {

@@ -166,9 +166,6 @@ impl Vfs {
             libc::RENAME_EXCHANGE => RenameMode::Exchange,
             _ => return done(Err(Errno::EINVAL)),
         };
-        if mode == RenameMode::Replace {
-            self.name_goes(new_parent, &new_name);
-        }
         let vfs = Arc::clone(self);
         let request =
             Request::Rename { parent, name: name.clone(), new_parent, new_name: new_name.clone(), mode };
@@ -218,7 +215,6 @@ impl Vfs {
         request: Request,
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
-        self.name_goes(parent, &name);
         let vfs = Arc::clone(self);
         let token = self.cache.begin_fill();
         self.call(caller, parent, request, move |outcome| {
@@ -236,13 +232,6 @@ impl Vfs {
             }
             vfs.synced_directories(caller, &[parent], result, done);
         });
-    }
-
-    /// A name is about to be removed or replaced.
-    fn name_goes(&self, parent: Node, name: &Name) {
-        if let Some(Dentry::Node(node)) = self.cache.name_last_seen(parent, name) {
-            self.rpc.finish_closing(node);
-        }
     }
 
     /// Takes the outcome of a rename into the caches. The name and its target change places, or one replaces the other:

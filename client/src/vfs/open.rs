@@ -43,7 +43,7 @@ impl Vfs {
                 return done(Ok(self.opened(ahead.token, ahead.fh, flags, &ahead.attr, None)));
             }
             // We ourselves changed the file in between.
-            self.released(None, ReleasedFile { fh: ahead.fh, flock_owner: None }, false);
+            self.released(ReleasedFile { fh: ahead.fh, flock_owner: None }, false);
         }
         let content_bytes_max = self.wanted_content_bytes(node, flags);
         let token = self.cache.begin_fill();
@@ -155,9 +155,8 @@ impl Vfs {
     pub fn release(self: &Arc<Self>, _ino: u64, fh: u64, flock_owner: Option<u64>) {
         if let Some(file) = self.files.remove(fh) {
             self.nodes.closed(file.node);
-            let closed = |flock_owner, at_once| {
-                self.released(Some(file.node), ReleasedFile { fh: file.fh, flock_owner }, at_once)
-            };
+            let closed =
+                |flock_owner, at_once| self.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
             match flock_owner {
                 Some(owner) => self.locked.closed(file.node, owner, fh, |owner| closed(owner, true)),
                 None => closed(None, false),
@@ -212,7 +211,7 @@ impl Vfs {
             self.cache.blocks.fill_whole(token, attr.node, attr.change, content);
         }
         if let Some(gone) = self.foresight.keep(token, caller, fh, *attr, Instant::now()) {
-            self.released(None, ReleasedFile { fh: gone, flock_owner: None }, false);
+            self.released(ReleasedFile { fh: gone, flock_owner: None }, false);
         }
         if self.foresight.begin_sweeping() {
             self.close_unused_later();
@@ -224,7 +223,7 @@ impl Vfs {
         let vfs = Arc::clone(self);
         let job = move || {
             for fh in vfs.foresight.unused(Instant::now()) {
-                vfs.released(None, ReleasedFile { fh, flock_owner: None }, false);
+                vfs.released(ReleasedFile { fh, flock_owner: None }, false);
             }
             if vfs.foresight.goes_on_sweeping() {
                 vfs.close_unused_later();

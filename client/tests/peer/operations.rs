@@ -9,7 +9,7 @@ use nearfs_protocol::attr::{DirEntry, FileKind, Lock, LockKind, LockStyle, SetAt
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Change, Fh};
 use nearfs_protocol::message::{
-    DirChange, ReleasedFile, RenameMode, Reply, Request, SeekTarget, WriteAt, WriteSync, Written, XattrMode,
+    DirChange, RenameMode, Reply, Request, SeekTarget, WriteAt, WriteSync, Written, XattrMode,
 };
 
 use crate::scripted::{Asked, Done, ME, Peer, ask, list, write};
@@ -350,33 +350,6 @@ fn a_server_that_seems_far_is_asked_again_how_far_it_is() {
     let (peer, vfs) = Peer::with_client();
     assert!(!vfs.is_measured_far());
     peer.expect_nothing(&vfs);
-}
-
-#[test]
-fn a_file_is_closed_before_its_name_goes() {
-    let (peer, vfs) = Peer::with_client();
-    let release = |fh| {
-        let files = vec![ReleasedFile { fh: Fh(fh), flock_owner: None }];
-        peer.expect(&Request::Release { files }).reply(Reply::Done);
-    };
-    let fh = with_open_file(&peer, &vfs, file(7, 1, 1));
-    vfs.release(7, fh, None);
-    let pending = ask(|done| vfs.unlink(ME, 1, b"file", done));
-    release(500);
-    peer.expect(&Request::Unlink { parent: ROOT, name: name("file") }).reply(removed());
-    pending.get().unwrap();
-
-    for (id, text) in [(8, "old"), (9, "new")] {
-        look_up(&peer, &vfs, text, file(id, 1, 1));
-    }
-    let fh = open(&peer, &vfs, file(8, 1, 1), libc::O_RDONLY, 501);
-    vfs.release(8, fh, None);
-    let pending = ask(|done| vfs.rename(ME, 1, b"new", 1, b"old", 0, done));
-    release(501);
-    let asked = peer.call();
-    assert!(matches!(asked.request, Request::Rename { .. }), "{asked:?}");
-    asked.reply(renamed(file(9, 1, 2)));
-    pending.get().unwrap();
 }
 
 #[test]
