@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use nearfs_protocol::attr::{Attr, FileKind, SetAttr, SetTime};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Change, Fh};
+use nearfs_protocol::id::Change;
 use nearfs_protocol::limits::PUBLISHED_MAX;
-use nearfs_protocol::message::{Publication, Reply, Request, SeekTarget};
+use nearfs_protocol::message::{Publication, Reply, Request};
 use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
@@ -20,6 +20,7 @@ use crate::remote::{Follow, Held, Outcome, Patience, RemotePath, Session};
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::{StagedNames, is_staged};
 use crate::transfer::local::is_sparse;
+use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
 use crate::transfer::upload::{Afterwards, make_link, names_there, next};
 use crate::transfer::upload_large::ask_for;
@@ -80,12 +81,6 @@ struct Later {
     /// Directories that get modes and times when everything is in them.
     directories: Mutex<Vec<(RemoteDir, SetAttr)>>,
     looked: Afterwards,
-}
-
-/// An open file of the server, closed when this is dropped.
-struct Open {
-    session: Session,
-    fh: Fh,
 }
 
 impl CopyTask {
@@ -324,8 +319,6 @@ impl Transfer {
         }
         let session = &task.to.session;
         let staged = StagedNames::fresh()?.part;
-        let open =
-            Request::Open { node: task.held.node(), flags: libc::O_RDONLY as u32, content_bytes_max: 0 };
         let create = Request::Create {
             parent: task.to.node(),
             name: staged.clone(),
@@ -333,16 +326,12 @@ impl Transfer {
             umask: session.umask(),
             flags: (libc::O_WRONLY | libc::O_EXCL) as u32,
         };
-        let (opening, creating) = (begin(session, open), begin(session, create));
-        let source = match answer(&opening) {
-            Ok((Reply::Opened { fh, attr, .. }, _)) => Ok((Open { session: session.clone(), fh }, attr)),
-            Ok((other, _)) => Err(unexpected(&other)),
-            Err(errno) => Err(errno),
-        };
+        let (opening, creating) = (begin(session, Opened::asking(task.held.node())), begin(session, create));
+        let source = Opened::answered(session, answer(&opening));
         let target = match answer(&creating)? {
             (Reply::Created { fh, attr, .. }, _) => {
                 drop(session.hold(attr.node, &task.to.held));
-                (Open { session: session.clone(), fh }, attr)
+                (Opened { session: session.clone(), fh }, attr)
             }
             (other, _) => return Err(unexpected(&other).into()),
         };
@@ -354,7 +343,7 @@ impl Transfer {
         copied.inspect_err(|_| self.discard(&task.to, &staged))
     }
 
-    fn copy_content(&self, source: (&Open, &Attr), target: &Open, moved: &mut u64) -> Result<(), Cause> {
+    fn copy_content(&self, source: (&Opened, &Attr), target: &Opened, moved: &mut u64) -> Result<(), Cause> {
         let (source, attr) = source;
         let mut under_way = VecDeque::new();
         let mut at = 0;
@@ -370,7 +359,7 @@ impl Transfer {
                 under_way.push_back((
                     offset,
                     length,
-                    begin(&target.session, source.copy(target, offset, length)),
+                    begin(&target.session, copy_range(source, target, offset, length)),
                 ));
             }
             at = end;
@@ -384,8 +373,8 @@ impl Transfer {
     /// A piece has been copied, or a part of it, which is gone on with.
     fn settle_copy(
         &self,
-        source: &Open,
-        target: &Open,
+        source: &Opened,
+        target: &Opened,
         (mut offset, mut length, first): (u64, u64, Receiver<Outcome>),
         moved: &mut u64,
     ) -> Result<(), Cause> {
@@ -405,12 +394,12 @@ impl Transfer {
             if length == 0 {
                 return Ok(());
             }
-            outcome = ask_for(&target.session, source.copy(target, offset, length));
+            outcome = ask_for(&target.session, copy_range(source, target, offset, length));
         }
     }
 
     /// Gives the copy what it has of its source beside the content, and looks whether that was the same all the time.
-    fn complete_copy(&self, source: (&Open, &Attr), target: (&Open, &Attr)) -> Result<(), Cause> {
+    fn complete_copy(&self, source: (&Opened, &Attr), target: (&Opened, &Attr)) -> Result<(), Cause> {
         let ((source, before), (target, copy)) = (source, target);
         let session = &source.session;
         let looking = begin(session, Request::GetAttr { node: before.node, fh: Some(source.fh) });
@@ -459,35 +448,9 @@ impl Transfer {
     }
 }
 
-impl Open {
-    /// The part from an offset on that is data; `None` behind the last.
-    fn next_content(&self, attr: &Attr, offset: u64) -> Result<Option<(u64, u64)>, Cause> {
-        if !is_sparse(attr) {
-            return Ok((offset < attr.size).then_some((offset, attr.size)));
-        }
-        let seek =
-            |offset, target| match self.session.ask(Request::Seek { fh: self.fh, offset, target }, None) {
-                Ok((Reply::Offset(found), _)) => Ok(Some(found)),
-                Ok((other, _)) => Err(unexpected(&other)),
-                Err(Errno::ENXIO) => Ok(None),
-                Err(errno) => Err(errno),
-            };
-        let Some(begin) = seek(offset, SeekTarget::Data)? else { return Ok(None) };
-        let end = seek(begin, SeekTarget::Hole)?.unwrap_or(attr.size);
-        // A server that sends us in circles is not followed.
-        if begin < offset || end <= begin { Err(Errno::EPROTO.into()) } else { Ok(Some((begin, end))) }
-    }
-
-    fn copy(&self, target: &Open, offset: u64, length: u64) -> Request {
-        let (from, to) = (self.fh, target.fh);
-        Request::CopyRange { from, from_offset: offset, to, to_offset: offset, length }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.session.release(self.fh);
-    }
+fn copy_range(source: &Opened, target: &Opened, offset: u64, length: u64) -> Request {
+    let (from, to) = (source.fh, target.fh);
+    Request::CopyRange { from, from_offset: offset, to, to_offset: offset, length }
 }
 
 /// Asks for something that takes as long as it takes, and for other things meanwhile.

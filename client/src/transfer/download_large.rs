@@ -10,18 +10,19 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use nearfs_protocol::attr::Attr;
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::hash::{CHUNK_BYTES, hash};
-use nearfs_protocol::id::{Change, ContentHash, Fh};
-use nearfs_protocol::message::{Reply, Request, SeekTarget};
+use nearfs_protocol::id::{Change, ContentHash};
+use nearfs_protocol::message::{Reply, Request};
 use nearfs_transport::pool::Payload;
 use rustix::fs::OFlags;
 
-use crate::remote::{Outcome, Patience, Session};
+use crate::remote::{Outcome, Patience};
 use crate::transfer::download::DownloadTask;
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::{Journal, SourceStamp, StagedNames, record};
 use crate::transfer::landing::{Chunk, Landed, Landing};
-use crate::transfer::local::{LocalDir, is_same, is_sparse, lock, set_file_attr};
+use crate::transfer::local::{LocalDir, is_same, lock, set_file_attr};
 use crate::transfer::meter::Running;
+use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::unexpected;
 use crate::transfer::upload_large::{NO_ROOM_PAUSE, ask_for, hashes_of, is_worth_keeping};
 use crate::transfer::{HASHED_CHUNKS, TRIES, Transfer};
@@ -31,8 +32,7 @@ const PIECE_BYTES: u64 = 256 * 1024;
 
 /// A file of the server that is open for reading.
 struct Source {
-    session: Session,
-    fh: Fh,
+    file: Opened,
     stamp: SourceStamp,
     attr: Attr,
 }
@@ -218,7 +218,7 @@ impl Transfer {
 
     fn receive_all(&self, receiving: &mut Receiving) -> Result<(), Cause> {
         let chunks = receiving.source.stamp.chunks();
-        let mut content_part = receiving.source.next_content(0)?;
+        let mut content_part = receiving.source.file.next_content(&receiving.source.attr, 0)?;
         for chunk in 0..chunks {
             if chunk % HASHED_CHUNKS == 0 {
                 self.ask_hashes(receiving, chunk);
@@ -228,7 +228,7 @@ impl Transfer {
             }
             let (begin, bytes) = (chunk * CHUNK_BYTES, receiving.source.chunk_bytes(chunk));
             while content_part.is_some_and(|(_, end)| end <= begin) {
-                content_part = receiving.source.next_content(begin)?;
+                content_part = receiving.source.file.next_content(&receiving.source.attr, begin)?;
             }
             if content_part.is_none_or(|(content_begin, _)| content_begin >= begin + bytes) {
                 // Nothing is asked for here that would end with the transfer.
@@ -265,9 +265,9 @@ impl Transfer {
         self.window.await_turn(bytes)?;
         receiving.held_bytes += bytes;
         let tell = receiving.tell.clone();
-        let request = Request::Read { fh: receiving.source.fh, offset, size: bytes as u32 };
+        let request = Request::Read { fh: receiving.source.file.fh, offset, size: bytes as u32 };
         receiving.under_way += 1;
-        receiving.source.session.start(request, None, Patience::Endless, move |outcome| {
+        receiving.source.file.session.start(request, None, Patience::Endless, move |outcome| {
             let _ = tell.send(Event::Piece(Piece { chunk, offset, bytes, outcome }));
         });
         Ok(())
@@ -330,14 +330,14 @@ impl Transfer {
     /// Asks for the hashes of the chunks from this one on, while their content is under way.
     fn ask_hashes(&self, receiving: &mut Receiving, chunk: u64) {
         let request = Request::HashRange {
-            fh: receiving.source.fh,
+            fh: receiving.source.file.fh,
             offset: chunk * CHUNK_BYTES,
             length: HASHED_CHUNKS * CHUNK_BYTES,
             chunk_bytes: CHUNK_BYTES as u32,
         };
         let compare = receiving.compare.clone();
         receiving.comparing += 1;
-        receiving.source.session.start(request, None, Patience::Endless, move |outcome| {
+        receiving.source.file.session.start(request, None, Patience::Endless, move |outcome| {
             let _ = compare.send((chunk, outcome));
         });
     }
@@ -385,49 +385,20 @@ impl Source {
     fn chunk_bytes(&self, chunk: u64) -> u64 {
         CHUNK_BYTES.min(self.stamp.size.saturating_sub(chunk * CHUNK_BYTES))
     }
-
-    /// The part from an offset on that is data; `None` behind the last.
-    fn next_content(&self, offset: u64) -> Result<Option<(u64, u64)>, Cause> {
-        if !is_sparse(&self.attr) {
-            return Ok((offset < self.stamp.size).then_some((offset, self.stamp.size)));
-        }
-        let seek =
-            |offset, target| match self.session.ask(Request::Seek { fh: self.fh, offset, target }, None) {
-                Ok((Reply::Offset(found), _)) => Ok(Some(found)),
-                Ok((other, _)) => Err(unexpected(&other)),
-                Err(Errno::ENXIO) => Ok(None),
-                Err(errno) => Err(errno),
-            };
-        let Some(begin) = seek(offset, SeekTarget::Data)? else { return Ok(None) };
-        let end = seek(begin, SeekTarget::Hole)?.unwrap_or(self.stamp.size);
-        // A server that sends us in circles is not followed.
-        if begin < offset || end <= begin { Err(Errno::EPROTO.into()) } else { Ok(Some((begin, end))) }
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        self.session.release(self.fh);
-    }
 }
 
 fn open_source(task: &DownloadTask) -> Result<Source, Cause> {
-    let session = task.from.session.clone();
+    let session = &task.from.session;
     let found = task.from.look_up(&task.from_name).map_err(|failure| failure.cause)?;
     let (_, held) = found.ok_or(Errno::ENOENT)?;
-    let request = Request::Open { node: held.node(), flags: libc::O_RDONLY as u32, content_bytes_max: 0 };
-    match session.ask(request, None)? {
-        (Reply::Opened { fh, attr, .. }, _) => {
-            let attr = session.shown(attr);
-            Ok(Source { session, fh, stamp: stamp_of(&attr), attr })
-        }
-        (other, _) => Err(unexpected(&other).into()),
-    }
+    let (file, attr) = Opened::for_reading(session, held.node())?;
+    let attr = session.shown(attr);
+    Ok(Source { file, stamp: stamp_of(&attr), attr })
 }
 
 fn get_attr(source: &Source) -> Result<Attr, Cause> {
-    let request = Request::GetAttr { node: source.attr.node, fh: Some(source.fh) };
-    match ask_for(&source.session, request)?.0 {
+    let request = Request::GetAttr { node: source.attr.node, fh: Some(source.file.fh) };
+    match ask_for(&source.file.session, request)?.0 {
         Reply::Attr(attr) => Ok(attr),
         other => Err(unexpected(&other).into()),
     }

@@ -15,6 +15,7 @@ mod landing;
 mod local;
 mod meter;
 mod mirror;
+mod opened;
 mod remote_dir;
 mod side;
 mod upload;

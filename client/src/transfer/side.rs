@@ -18,6 +18,7 @@ use crate::remote::{Follow, Held, Remote, RemotePath};
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::is_staged;
 use crate::transfer::local::{LocalDir, kind_of, mtime_of, set_file_attr};
+use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::{RemoteDir, unexpected};
 use crate::transfer::upload::{path_text, real_place};
 use crate::transfer::upload_large::{ask_for, hashes_of};
@@ -439,22 +440,13 @@ fn hash_here(
 
 fn hash_there(dir: &RemoteDir, held: &Held, hashed: &dyn Fn(u64)) -> Result<ContentHash, Cause> {
     let session = &dir.session;
-    let open = Request::Open { node: held.node(), flags: libc::O_RDONLY as u32, content_bytes_max: 0 };
-    let (fh, size) = match session.ask(open, None)? {
-        (Reply::Opened { fh, attr, .. }, _) => (fh, attr.size),
-        (other, _) => return Err(unexpected(&other).into()),
-    };
+    let (file, Attr { size, .. }) = Opened::for_reading(session, held.node())?;
     let mut chunks = Vec::new();
-    let mut hash_all = || {
-        for offset in (0..size).step_by(HASHED_BYTES_MAX) {
-            let length = HASHED_BYTES_MAX as u64;
-            let request = Request::HashRange { fh, offset, length, chunk_bytes: CHUNK_BYTES as u32 };
-            chunks.extend(hashes_of(ask_for(session, request)?)?);
-            hashed(length.min(size - offset));
-        }
-        Ok(())
-    };
-    let outcome = hash_all();
-    session.release(fh);
-    outcome.map(|()| file_hash(size, chunks))
+    for offset in (0..size).step_by(HASHED_BYTES_MAX) {
+        let length = HASHED_BYTES_MAX as u64;
+        let request = Request::HashRange { fh: file.fh, offset, length, chunk_bytes: CHUNK_BYTES as u32 };
+        chunks.extend(hashes_of(ask_for(session, request)?)?);
+        hashed(length.min(size - offset));
+    }
+    Ok(file_hash(size, chunks))
 }

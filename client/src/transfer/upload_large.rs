@@ -22,6 +22,7 @@ use crate::transfer::failure::Cause;
 use crate::transfer::journal::{Journal, SourceStamp, StagedNames, record};
 use crate::transfer::local::{next_content, stamp_of};
 use crate::transfer::meter::Running;
+use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::{RemoteDir, unexpected};
 use crate::transfer::upload::UploadTask;
 use crate::transfer::{HASHED_CHUNKS, TRIES, Transfer};
@@ -458,11 +459,11 @@ fn claim(directory: &RemoteDir, names: StagedNames, mode: u32) -> Result<Option<
 fn read_journal(directory: &RemoteDir, name: &Name) -> Option<Journal> {
     let (attr, held) = directory.look_up(name).ok().flatten()?;
     let session = &directory.session;
-    let request = Request::Open { node: held.node(), flags: libc::O_RDONLY as u32, content_bytes_max: 0 };
-    let Ok((Reply::Opened { fh, .. }, _)) = session.ask(request, None) else { return None };
+    let (file, _) = Opened::for_reading(session, held.node()).ok()?;
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < attr.size {
-        let request = Request::Read { fh, offset: bytes.len() as u64, size: PAYLOAD_BYTES_MAX as u32 };
+        let request =
+            Request::Read { fh: file.fh, offset: bytes.len() as u64, size: PAYLOAD_BYTES_MAX as u32 };
         match session.ask(request, None) {
             Ok((_, piece)) if !piece.is_empty() => bytes.extend_from_slice(&piece),
             Ok(_) | Err(_) => break,
@@ -472,7 +473,6 @@ fn read_journal(directory: &RemoteDir, name: &Name) -> Option<Journal> {
             break;
         }
     }
-    session.release(fh);
     Journal::parse(&bytes)
 }
 
