@@ -81,7 +81,7 @@ fn is_trouble(errno: Errno) -> bool {
 
 /// Whether a request is what a shell's verb comes to.
 fn is_verb(request: &Request) -> bool {
-    let of_names = matches!(
+    matches!(
         request,
         Request::Symlink { .. }
             | Request::Link { .. }
@@ -91,6 +91,6 @@ fn is_verb(request: &Request) -> bool {
             | Request::RemoveDir { .. }
             | Request::Rename { .. }
             | Request::Store { .. }
-    );
-    of_names || matches!(request, Request::Kick { .. })
+            | Request::Kick { .. }
+    )
 }

@@ -1,64 +1,34 @@
 //! What can be said of a [`Request`] whoever sends it: its operation, the names that it is about, how much its answer
-//! brings, and whether it changes anything and has to be remembered. Each is one list of all requests, which a new one has to join.
+//! brings, and what it changes. Each is one list of all requests, which a new one has to join.
 
 use crate::id::Node;
 use crate::limits::HASH_BYTES;
 use crate::message::Request;
 use crate::name::Name;
 
+/// What a request changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Nothing,
+    /// What the server holds for sessions: nodes, open files, locks, transfers, or a session itself.
+    Session,
+    /// Files and directories.
+    Disk,
+}
+
 impl Request {
     /// Whether sending it twice under two ids would have an effect twice, so that the server remembers
     /// its answer until the slot carries another request.
     pub fn is_mutation(&self) -> bool {
-        match self {
-            Request::Lookup { also_open, .. } => also_open.is_some(),
-            Request::GetAttr { .. }
-            | Request::Access { .. }
-            | Request::ReadLink { .. }
-            | Request::Read { .. }
-            | Request::Fsync { .. }
-            | Request::ReadDir { .. }
-            | Request::FsyncDir { .. }
-            | Request::StatFs { .. }
-            | Request::GetXattr { .. }
-            | Request::ListXattr { .. }
-            | Request::Seek { .. }
-            | Request::GetLock { .. }
-            | Request::HashRange { .. }
-            | Request::Fetch { .. }
-            | Request::ListSessions { .. }
-            | Request::Report { .. } => false,
-            Request::Forget { .. }
-            | Request::SetAttr { .. }
-            | Request::Symlink { .. }
-            | Request::Link { .. }
-            | Request::MakeNode { .. }
-            | Request::MakeDir { .. }
-            | Request::Unlink { .. }
-            | Request::RemoveDir { .. }
-            | Request::Rename { .. }
-            | Request::Open { .. }
-            | Request::Create { .. }
-            | Request::CreateUnnamed { .. }
-            | Request::Write { .. }
-            | Request::Flush { .. }
-            | Request::Release { .. }
-            | Request::SetXattr { .. }
-            | Request::RemoveXattr { .. }
-            | Request::Allocate { .. }
-            | Request::CopyRange { .. }
-            | Request::SetLock { .. }
-            | Request::Store { .. }
-            | Request::Publish { .. }
-            | Request::Kick { .. }
-            | Request::Announce { .. }
-            | Request::CountFile { .. }
-            | Request::EndTransfer { .. } => true,
-        }
+        self.effect() != Effect::Nothing
     }
 
     /// Whether it changes anything on disk. An open may besides, by its flags: it may cut the file off (`O_TRUNC`).
     pub fn changes(&self) -> bool {
+        self.effect() == Effect::Disk
+    }
+
+    fn effect(&self) -> Effect {
         match self {
             Request::SetAttr { .. }
             | Request::Symlink { .. }
@@ -76,17 +46,22 @@ impl Request {
             | Request::Allocate { .. }
             | Request::CopyRange { .. }
             | Request::Store { .. }
-            | Request::Publish { .. } => true,
-            Request::Lookup { .. }
-            | Request::Forget { .. }
-            | Request::GetAttr { .. }
-            | Request::Access { .. }
+            | Request::Publish { .. } => Effect::Disk,
+            Request::Forget { .. }
             | Request::Open { .. }
+            | Request::Flush { .. }
+            | Request::Release { .. }
+            | Request::SetLock { .. }
+            | Request::Kick { .. }
+            | Request::Announce { .. }
+            | Request::CountFile { .. }
+            | Request::EndTransfer { .. }
+            | Request::Lookup { also_open: Some(_), .. } => Effect::Session,
+            Request::GetAttr { .. }
+            | Request::Access { .. }
             | Request::ReadLink { .. }
             | Request::Read { .. }
-            | Request::Flush { .. }
             | Request::Fsync { .. }
-            | Request::Release { .. }
             | Request::ReadDir { .. }
             | Request::FsyncDir { .. }
             | Request::StatFs { .. }
@@ -94,15 +69,11 @@ impl Request {
             | Request::ListXattr { .. }
             | Request::Seek { .. }
             | Request::GetLock { .. }
-            | Request::SetLock { .. }
             | Request::HashRange { .. }
             | Request::Fetch { .. }
             | Request::ListSessions { .. }
-            | Request::Kick { .. }
-            | Request::Announce { .. }
-            | Request::CountFile { .. }
-            | Request::EndTransfer { .. }
-            | Request::Report { .. } => false,
+            | Request::Report { .. }
+            | Request::Lookup { also_open: None, .. } => Effect::Nothing,
         }
     }
 
