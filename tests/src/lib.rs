@@ -7,4 +7,5 @@ pub mod model;
 pub mod mutations;
 pub mod passthrough;
 pub mod proxy;
+pub mod random;
 pub mod soak;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nearfs_tests::harness::{Companion, World, end_within, holds_within, program};
 use nearfs_tests::proxy::{Calls, Endpoint, FaultProxy, Way};
+use nearfs_tests::random::noise;
 
 /// Longest time for a transfer, on a slow machine and over connections that are made again and again.
 const TRANSFER_TIME_MAX: Duration = Duration::from_secs(120);
@@ -130,20 +131,6 @@ fn run(command: &mut Command) -> Ended {
     Ended { code: status.code(), out: text(out), err: text(err) }
 }
 
-/// Content that does not repeat.
-fn noise(bytes: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut content = Vec::with_capacity(bytes + 8);
-    while content.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        content.extend(state.to_le_bytes());
-    }
-    content.truncate(bytes);
-    content
-}
-
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
@@ -202,6 +189,20 @@ fn an_answer_that_is_lost_makes_no_file_fail_or_appear_twice() {
     }
 }
 
+/// Transfers a name while bits are flipped on the way of its content: from its first mebibyte to the eighth, all but one
+/// byte in thousands of what passes is of it.
+fn flipped(ground: &Ground, proxy: &FaultProxy, direction: Direction, name: &str) -> Ended {
+    let address = proxy.endpoint().to_string();
+    let mut command = ground.command(direction, &["-q", "--limit-rate", "8M"], &address, name);
+    let transferring = std::thread::spawn(move || run(&mut command));
+    let passed = |bytes: usize| proxy.passed_bytes(direction.way()) > bytes as u64;
+    assert!(holds_within(TRANSFER_TIME_MAX, || passed(MIB)), "it does not begin");
+    proxy.flip(&[direction.way()], 2e-6);
+    holds_within(TRANSFER_TIME_MAX, || passed(8 * MIB) || transferring.is_finished());
+    proxy.clear();
+    transferring.join().unwrap()
+}
+
 #[test]
 fn flipped_bits_get_no_name() {
     let content = noise(12 * MIB, 3);
@@ -212,18 +213,7 @@ fn flipped_bits_get_no_name() {
             let (from, to) = ground.ends(direction, "big");
             fs::write(&from, &content).unwrap();
             let proxy = ground.proxy(1000 * seed);
-            let address = proxy.endpoint().to_string();
-            // The content is on its way, and all but one byte in thousands of what passes is of it.
-            let transferring = std::thread::spawn({
-                let mut command = ground.command(direction, &["-q", "--limit-rate", "8M"], &address, "big");
-                move || run(&mut command)
-            });
-            let passed = |bytes: usize| proxy.passed_bytes(direction.way()) > bytes as u64;
-            assert!(holds_within(TRANSFER_TIME_MAX, || passed(MIB)), "it does not begin");
-            proxy.flip(&[direction.way()], 2e-6);
-            holds_within(TRANSFER_TIME_MAX, || passed(8 * MIB) || transferring.is_finished());
-            proxy.clear();
-            let ended = transferring.join().unwrap();
+            let ended = flipped(&ground, &proxy, direction, "big");
             match ended.code {
                 Some(0) => {
                     assert!(fs::read(&to).unwrap() == content, "{direction:?}: wrong, and nobody says so")
@@ -239,7 +229,7 @@ fn flipped_bits_get_no_name() {
                 let places = [ground.here(), ground.world.export()].map(|place| names(&place));
                 assert!(places.iter().flatten().all(|name| name == "big"), "{places:?}: it is of no use");
                 // The way is good again.
-                let again = run(&mut ground.command(direction, &[], &address, "big"));
+                let again = run(&mut ground.command(direction, &[], &proxy.endpoint().to_string(), "big"));
                 assert_eq!(again.code, Some(0), "{}", again.err);
                 assert!(fs::read(&to).unwrap() == content);
                 break;
@@ -258,17 +248,7 @@ fn flipped_bits_get_no_name_among_many_small_files_either() {
         let content = |number: usize| noise(60_000, number as u64);
         (0..200).for_each(|number| fs::write(from.join(number.to_string()), content(number)).unwrap());
         let proxy = ground.proxy(77);
-        let address = proxy.endpoint().to_string();
-        let transferring = std::thread::spawn({
-            let mut command = ground.command(direction, &["-q", "--limit-rate", "8M"], &address, "tree");
-            move || run(&mut command)
-        });
-        let passed = |bytes: usize| proxy.passed_bytes(direction.way()) > bytes as u64;
-        assert!(holds_within(TRANSFER_TIME_MAX, || passed(MIB)), "it does not begin");
-        proxy.flip(&[direction.way()], 2e-6);
-        holds_within(TRANSFER_TIME_MAX, || passed(8 * MIB) || transferring.is_finished());
-        proxy.clear();
-        let ended = transferring.join().unwrap();
+        let ended = flipped(&ground, &proxy, direction, "tree");
         let mut whole = 0;
         for name in names(&to).iter().filter(|name| !name.starts_with(".nearfs-")) {
             // A flipped bit of a name makes another one; its content is somebody's all the same.

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::random::Random;
 use super::size::{SMALL_BYTES, Sizes};
+use crate::random::Random;
 
 /// Files in one directory of the small-file trees.
 const FILES_PER_DIR: usize = 100;

@@ -15,7 +15,6 @@ mod mounted;
 mod options;
 mod placement;
 pub mod plain_sftp;
-mod random;
 mod record;
 mod report;
 mod scratch;

@@ -9,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, anyhow, ensure};
 
 use super::Load;
-use crate::bench::random::Random;
 use crate::bench::size::RANDOM_BYTES;
+use crate::random::Random;
 
 /// Reads `count` different blocks with `threads` reads in flight.
 pub(super) fn read(file: &Path, count: usize, threads: usize) -> anyhow::Result<Load> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::bench::random::Random;
+use crate::random::Random;
 
 /// Files in one directory of the small ones.
 const FILES_PER_DIR: usize = 100;
