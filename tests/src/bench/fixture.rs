@@ -1,14 +1,13 @@
 //! The files that workloads read: made once in the export, the same for every system.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
 use super::size::{SMALL_BYTES, Sizes};
-use crate::random::Random;
+use crate::random::{Random, write_noise};
 
 /// Files in one directory of the small-file trees.
 const FILES_PER_DIR: usize = 100;
@@ -85,8 +84,8 @@ impl Fixtures {
             fs::remove_dir_all(&self.dir)?;
         }
         fs::create_dir_all(&self.dir)?;
-        write_random(&self.large(), sizes.large_bytes)?;
-        write_random(&self.random(), sizes.random_read_bytes)?;
+        write_noise(&self.large(), sizes.large_bytes, 0)?;
+        write_noise(&self.random(), sizes.random_read_bytes, 0)?;
         write_small(&self.small(), sizes.opened_count, SMALL_BYTES)?;
         write_small(&self.listed(), sizes.listed_count.max(sizes.stat_count), 0)?;
         self.write_source(sizes.source_count)?;
@@ -176,17 +175,6 @@ fn write_small(tree: &Path, count: usize, bytes: usize) -> anyhow::Result<()> {
         fs::write(path, vec![b'x'; bytes])?;
     }
     Ok(())
-}
-
-/// Writes bytes that no layer can compress or leave out as a hole.
-pub(super) fn write_random(path: &Path, bytes: u64) -> anyhow::Result<()> {
-    let mut random = Random::new(bytes);
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    for _ in 0..bytes / 8 {
-        file.write_all(&random.next().to_le_bytes())?;
-    }
-    file.flush()?;
-    Ok(file.get_ref().sync_all()?)
 }
 
 fn git(dir: &Path) -> Command {

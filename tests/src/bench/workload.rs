@@ -4,8 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::bed::Bed;
-use super::fixture::{NEEDLE, listed_lines, needle_count, write_random};
+use super::fixture::{NEEDLE, listed_lines, needle_count};
 use super::load::Load;
+use crate::random::write_noise;
 
 /// Longer than the second in which git cannot tell whether a file changed after its index.
 const GIT_RACE: Duration = Duration::from_millis(1_100);
@@ -188,7 +189,7 @@ fn random_read(bed: Bed) -> anyhow::Result<Figures> {
 }
 
 fn random_write(bed: Bed) -> anyhow::Result<Figures> {
-    write_random(&bed.local_scratch().join("random"), bed.sizes.random_write_bytes)?;
+    write_noise(&bed.local_scratch().join("random"), bed.sizes.random_write_bytes, 0)?;
     let bed = bed.remount()?;
     let load =
         bed.load("random-write", &bed.scratch().join("random"), &[bed.sizes.random_write_count as u64])?;

@@ -9,7 +9,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::job::{Ends, Job, binary_size, write_bytes};
+use super::job::{Ends, Job, binary_size};
 use super::picture::{colour, drawing};
 use super::record::Cell;
 use super::report::digits;
@@ -17,6 +17,7 @@ use super::servers::Servers;
 use super::tool::{Move, Tool};
 use crate::bench::options::TransferPlan;
 use crate::bench::workspace::Workspace;
+use crate::random::write_noise;
 
 /// The smallest and the largest file, and how many times as large each is as the one before.
 const SIZE_MIN: u64 = 1 << 10;
@@ -63,7 +64,7 @@ pub(super) fn measure(
     ends.prepare(&super::Amounts::QUICK, &[])?;
     for bytes in &sizes {
         let name = name(*bytes);
-        write_bytes(&ends.here.join(&name), *bytes, 5)?;
+        write_noise(&ends.here.join(&name), *bytes, 5)?;
         fs::copy(ends.here.join(&name), ends.export.join(&name)).context("cannot copy a file")?;
     }
     let mut curves = Vec::new();

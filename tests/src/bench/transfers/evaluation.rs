@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::curve::{self, Curve};
-use super::job::{Ends, Job, write_bytes};
+use super::job::{Ends, Job};
 use super::record::Stage;
 use super::servers::Servers;
 use super::tool::Tool;
@@ -20,6 +20,7 @@ use crate::bench::options::TransferPlan;
 use crate::bench::placement::Placement;
 use crate::bench::record::Machine;
 use crate::bench::workspace::Workspace;
+use crate::random::write_noise;
 
 /// The programs whose rates are drawn over sizes: ours, and what most people use.
 const CURVES: [Tool; 3] = [Tool::Nearfs, Tool::Scp, Tool::Rsync];
@@ -143,7 +144,7 @@ fn draw_course(plan: &TransferPlan, workspace: &Workspace, picture: &Path) -> an
     let ends = Ends { here: workspace.work().join("here"), export: workspace.export() };
     let amounts = if plan.is_quick { Amounts::QUICK } else { Amounts::FULL };
     ends.prepare(&amounts, &[Job::PutLarge])?;
-    write_bytes(&ends.export.join("large"), amounts.large_bytes, 1)?;
+    write_noise(&ends.export.join("large"), amounts.large_bytes, 1)?;
     ends.clear()?;
     let servers = Servers::start(&[Tool::Nearfs], &ends, workspace.work(), plan.placement, COURSE_RTT)?;
     let address = |name| format!("{}{name}", servers.nearfs_address());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::random::Random;
+use crate::random::{noise, write_noise};
 
 /// Files in one directory of the small ones.
 const FILES_PER_DIR: usize = 100;
@@ -101,7 +101,7 @@ impl Ends {
             let source = root.join(job.source());
             match job.is_tree() {
                 true => write_tree(&source, amounts),
-                false => write_bytes(&source, amounts.large_bytes, 1),
+                false => write_noise(&source, amounts.large_bytes, 1),
             }
             .with_context(|| format!("cannot make {}", source.display()))?;
         }
@@ -145,35 +145,14 @@ impl Ends {
     }
 }
 
-/// Writes bytes that no layer can compress or leave out as a hole.
-pub(super) fn write_bytes(path: &Path, bytes: u64, seed: u64) -> anyhow::Result<()> {
-    const BLOCK: usize = 1 << 20;
-    let mut random = Random::new(seed ^ bytes);
-    let mut file = File::create(path)?;
-    let mut block = Vec::with_capacity(BLOCK);
-    let mut left = bytes;
-    while left > 0 {
-        block.clear();
-        while block.len() < BLOCK {
-            block.extend(random.next().to_le_bytes());
-        }
-        let count = left.min(BLOCK as u64);
-        std::io::Write::write_all(&mut file, &block[..count as usize])?;
-        left -= count;
-    }
-    Ok(file.sync_all()?)
-}
-
-fn write_tree(root: &Path, amounts: &Amounts) -> anyhow::Result<()> {
-    let mut random = Random::new(3);
+fn write_tree(root: &Path, amounts: &Amounts) -> std::io::Result<()> {
     for index in 0..amounts.small_count {
         let dir = root.join(format!("d{:03}", index / FILES_PER_DIR));
         if index % FILES_PER_DIR == 0 {
             fs::create_dir_all(&dir)?;
         }
-        let content: Vec<u8> =
-            (0..amounts.small_bytes.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).collect();
-        fs::write(dir.join(format!("f{:02}", index % FILES_PER_DIR)), &content[..amounts.small_bytes])?;
+        let content = noise(amounts.small_bytes, index as u64);
+        fs::write(dir.join(format!("f{:02}", index % FILES_PER_DIR)), content)?;
     }
     Ok(())
 }
