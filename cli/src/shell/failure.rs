@@ -13,7 +13,7 @@ use nearfs_transport::address::SourceError;
 const FAILED: u8 = 1;
 /// It was typed wrong.
 const USAGE: u8 = 2;
-/// The server cannot be reached, or does not admit this client.
+/// The server cannot be reached, does not answer, or does not admit this client.
 const UNREACHABLE: u8 = 3;
 /// What was named is not there.
 const NOT_FOUND: u8 = 4;
@@ -27,7 +27,7 @@ pub(crate) const EXIT_CODES: &[(&str, &str)] = &[
     ("0", "All is done."),
     ("1", "Some of it failed; lines on standard error say what and why."),
     ("2", "The command line is wrong."),
-    ("3", "The server cannot be reached, or does not admit this client."),
+    ("3", "The server cannot be reached, does not answer, or does not admit this client."),
     ("4", "What was named is not there."),
     ("5", "Contents differ that should be the same."),
     ("130", "Ended by Ctrl-C."),
@@ -95,11 +95,10 @@ impl Failure {
             Failure::Connect(error) => error.exit_code(),
             Failure::Remote(error) => match &error.reason {
                 Reason::Interrupted => INTERRUPTED,
-                Reason::Connect(_) => UNREACHABLE,
+                Reason::Connect(_) | Reason::SessionOver(_) => UNREACHABLE,
+                _ if error.is_unanswered() => UNREACHABLE,
                 _ if error.is_not_found() => NOT_FOUND,
-                Reason::Errno(_) | Reason::Name(_) | Reason::LinkLeaves { .. } | Reason::SessionOver(_) => {
-                    FAILED
-                }
+                Reason::Errno(_) | Reason::Name(_) | Reason::LinkLeaves { .. } => FAILED,
             },
             Failure::Local { error, .. } if error.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Local { .. } | Failure::Refused(_) => FAILED,
@@ -113,9 +112,8 @@ impl Failure {
 
     /// Whether whatever else was to be done shall be left.
     pub(crate) fn ends_all(&self) -> bool {
-        matches!(self, Failure::Interrupted | Failure::Unread | Failure::NotConnected)
-            || self.code() == INTERRUPTED
-            || matches!(self, Failure::Remote(error) if matches!(error.reason, Reason::Connect(_)))
+        matches!(self, Failure::Interrupted | Failure::Unread)
+            || matches!(self.code(), INTERRUPTED | UNREACHABLE)
     }
 }
 

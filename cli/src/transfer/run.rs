@@ -85,12 +85,10 @@ fn code_of(cause: &engine::Cause) -> u8 {
     match cause {
         engine::Cause::Differs => 5,
         engine::Cause::Remote(reason) if reason.errno() == Errno::EINTR => 130,
-        engine::Cause::Remote(
-            nearfs_client::remote::Reason::SessionOver(_) | nearfs_client::remote::Reason::Connect(_),
-        )
-        | engine::Cause::Stalled(_) => 3,
+        cause if cause.is_disconnected() => 3,
         cause if cause.is_not_found() => 4,
         engine::Cause::Remote(_)
+        | engine::Cause::Stalled(_)
         | engine::Cause::Local(_)
         | engine::Cause::Exists
         | engine::Cause::Itself

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::site::Site;
-use crate::support::{Companion, PROMPT, Server, can_mount, nearfs, run, run_within, wait_for};
+use crate::support::{Companion, PROMPT, Server, can_mount, nearfs, run, run_within, send_signal, wait_for};
 
 #[test]
 fn a_read_only_share_says_so() {
@@ -113,16 +113,88 @@ fn a_connection_that_is_cut_under_a_script_is_made_again() {
     assert_eq!(counts, ["2041", "40"], "{ended:?}");
 }
 
+/// Every verb that asks the server, in a way that would do something.
+const ASKING: [&str; 24] = [
+    "ls",
+    "ls -R",
+    "cd docs",
+    "size notes",
+    "stat notes",
+    "du",
+    "df",
+    "find",
+    "cat notes",
+    "check notes mine",
+    "get notes got",
+    "reget notes got",
+    "put mine",
+    "reput mine",
+    "mirror docs mirrored",
+    "mirror -R . mirrored",
+    "cp notes copy",
+    "mv notes moved",
+    "rm notes missing docs/b.txt",
+    "rm -r docs",
+    "mkdir made",
+    "rmdir empty",
+    "who",
+    "kick 77",
+];
+
+/// A shell for each of these verbs, connected to a server that then falls silent: `silence` brings that about.
+fn begun_at_a_silent_server(site: &Site, verbs: &[&str], silence: impl FnOnce()) -> Vec<Child> {
+    fs::write(site.home().join("mine"), "mine").unwrap();
+    let go = site.home().join("go");
+    let begin = |(at, verb): (usize, &&str)| {
+        let script = format!("!touch ready{at}; until [ -e go ]; do sleep 0.05; done\n{verb}");
+        let mut shell = site.nearfs();
+        shell.args(["shell", &site.world.source(), "-c", &script]);
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let begun = verbs.iter().enumerate().map(begin).collect();
+    for at in 0..verbs.len() {
+        let is_ready = || site.home().join(format!("ready{at}")).exists().then_some(());
+        wait_for(PROMPT * 3, is_ready).expect("it is connected");
+    }
+    silence();
+    fs::write(go, "").unwrap();
+    begun
+}
+
+/// Waits for the end of a shell, and wants this code and these words.
+#[track_caller]
+fn ends(verb: &str, mut shell: Child, code: i32, words: &str) {
+    let ended = wait_for(PROMPT * 3, || shell.try_wait().unwrap());
+    if ended.is_none() {
+        shell.kill().unwrap();
+    }
+    let output = shell.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{verb}: {said}");
+    assert!(said.contains(words), "{verb}: {said}");
+}
+
+#[test]
+fn ctrl_c_ends_every_verb_of_a_silent_server() {
+    let site = Site::new();
+    let shells = begun_at_a_silent_server(&site, &ASKING, || site.world.server.signal("STOP"));
+    // Each has asked by then; one that has not is ended all the same.
+    std::thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    shells.iter().for_each(|shell| send_signal(shell.id(), "INT"));
+    for (verb, shell) in ASKING.iter().zip(shells) {
+        ends(verb, shell, 130, "interrupted");
+    }
+    // Whoever is not let go waits for 30 seconds.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    site.world.server.signal("CONT");
+}
+
 #[test]
 fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
     let site = Site::new();
-    let mut child = site.nearfs();
-    let pid = site.world.server.child.id().to_string();
-    let script = format!("pwd; !kill -STOP {pid}\nls; pwd");
-    let ended =
-        run_within(child.args(["shell", &site.world.source(), "-c", &script]), Duration::from_secs(60));
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("the server did not answer in time"), "{ended:?}");
-    assert!(ended.took < Duration::from_secs(50), "{ended:?}");
-    site.world.server.signal("CONT");
+    let shells = begun_at_a_silent_server(&site, &ASKING, || site.world.server.signal("KILL"));
+    for (verb, shell) in ASKING.iter().zip(shells) {
+        ends(verb, shell, 3, "the server did not answer in time");
+    }
 }

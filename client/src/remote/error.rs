@@ -67,6 +67,11 @@ impl RemoteError {
         matches!(self.errno(), Errno::ENOENT | Errno::ENOTDIR)
     }
 
+    /// Whether the server did not answer in time.
+    pub fn is_unanswered(&self) -> bool {
+        self.errno() == Errno::ETIMEDOUT
+    }
+
     /// Whether a person ended it.
     pub fn is_interrupted(&self) -> bool {
         matches!(self.reason, Reason::Interrupted)

@@ -59,7 +59,7 @@ pub struct Remote {
     shared: Arc<Shared>,
     cancel: Cancel,
     /// Brings the wish to the session that is current then.
-    _listening: Arc<Listening>,
+    listening: Arc<Listening>,
 }
 
 struct Shared {
@@ -119,7 +119,7 @@ impl Remote {
                 session.end_waits(&wish);
             }
         });
-        Remote { shared, cancel: cancel.clone(), _listening: Arc::new(listening) }
+        Remote { shared, cancel: cancel.clone(), listening: Arc::new(listening) }
     }
 
     /// Where it is.
@@ -144,15 +144,15 @@ impl Remote {
         let mut current = self.shared.current.lock();
         current.walked = Walked::default();
         current.sessions += 1;
-        let over = std::mem::replace(&mut current.session, session.clone());
+        let over = std::mem::replace(&mut current.session, session);
         drop(current);
         drop(over);
-        Ok(session)
+        Ok(self.current())
     }
 
     /// The session as it stands, be it over.
     pub fn current(&self) -> Session {
-        self.shared.current.lock().session.with_cancel(&self.cancel)
+        self.shared.current.lock().session.listened(&self.cancel, &self.listening)
     }
 
     /// How many sessions there have been: one more after each that was lost for good.

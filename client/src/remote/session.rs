@@ -15,7 +15,7 @@ use nearfs_protocol::version::Features;
 use nearfs_transport::address::Source;
 use nearfs_transport::pool::Payload;
 
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Listening};
 use crate::config::VfsConfig;
 use crate::error::ConnectError;
 use crate::identity::{Caller, Ids};
@@ -35,6 +35,8 @@ const BYE_TIME_MAX: Duration = Duration::from_secs(2);
 pub struct Session {
     inner: Arc<Inner>,
     cancel: Cancel,
+    /// Brings the wish here for as long as anybody may wait.
+    _listening: Option<Arc<Listening>>,
 }
 
 struct Inner {
@@ -72,7 +74,7 @@ impl Session {
         let ids = Ids::new(welcome.identity, config.identity);
         let caller = Caller { pid: std::process::id(), ..config.caller };
         let inner = Arc::new(Inner { rpc, welcome, ids, caller, umask: config.umask });
-        Ok(Session { inner, cancel: cancel.clone() })
+        Ok(Session { inner, cancel: cancel.clone(), _listening: None })
     }
 
     /// What the server granted when the session began.
@@ -171,7 +173,12 @@ impl Session {
     /// The same session, with another wish that ends its waits.
     #[must_use]
     pub fn with_cancel(&self, cancel: &Cancel) -> Session {
-        Session { inner: Arc::clone(&self.inner), cancel: cancel.clone() }
+        Session { inner: Arc::clone(&self.inner), cancel: cancel.clone(), _listening: None }
+    }
+
+    /// The same session, with a wish that whoever listens brings here.
+    pub(super) fn listened(&self, cancel: &Cancel, listening: &Arc<Listening>) -> Session {
+        Session { _listening: Some(Arc::clone(listening)), ..self.with_cancel(cancel) }
     }
 
     /// Tells the server, for its log, of a person's command that has failed, and what the person was told. Does not wait.

@@ -61,12 +61,33 @@ impl Cause {
     pub fn ends_all(&self) -> bool {
         match self {
             Cause::Remote(Reason::Interrupted | Reason::SessionOver(_) | Reason::Connect(_)) => true,
-            Cause::Remote(reason) => matches!(reason.errno(), Errno::ENOSPC | Errno::EROFS | Errno::EDQUOT),
+            Cause::Remote(reason) => {
+                let errno = reason.errno();
+                matches!(errno, Errno::ENOSPC | Errno::EROFS | Errno::EDQUOT) || self.is_disconnected()
+            }
             Cause::Local(error) => {
                 matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::ReadOnlyFilesystem)
             }
             Cause::Stalled(_) => true,
             Cause::Exists
+            | Cause::Itself
+            | Cause::Differs
+            | Cause::Changed
+            | Cause::Skipped(_)
+            | Cause::Refused(_) => false,
+        }
+    }
+
+    /// Whether the server, or the way to it, is gone.
+    pub fn is_disconnected(&self) -> bool {
+        match self {
+            Cause::Remote(reason) => {
+                matches!(reason, Reason::SessionOver(_) | Reason::Connect(_))
+                    || reason.errno() == Errno::ETIMEDOUT
+            }
+            Cause::Stalled(_) => true,
+            Cause::Local(_)
+            | Cause::Exists
             | Cause::Itself
             | Cause::Differs
             | Cause::Changed

@@ -201,9 +201,7 @@ impl Transfer {
         match &failure.cause {
             Cause::Differs => drop(self.differs.fetch_add(1, Ordering::Relaxed)),
             Cause::Remote(Reason::Interrupted) => self.is_interrupted.store(true, Ordering::Relaxed),
-            Cause::Remote(Reason::SessionOver(_) | Reason::Connect(_)) | Cause::Stalled(_) => {
-                self.is_disconnected.store(true, Ordering::Relaxed);
-            }
+            cause if cause.is_disconnected() => self.is_disconnected.store(true, Ordering::Relaxed),
             cause if cause.is_not_found() => drop(self.not_found.fetch_add(1, Ordering::Relaxed)),
             Cause::Remote(_)
             | Cause::Local(_)
@@ -211,6 +209,7 @@ impl Transfer {
             | Cause::Itself
             | Cause::Changed
             | Cause::Skipped(_)
+            | Cause::Stalled(_)
             | Cause::Refused(_) => {}
         }
         self.observer.failed(failure);
