@@ -15,7 +15,7 @@ use nearfs_client::remote::{Remote, RemoteError, RemotePath};
 use nearfs_protocol::attr::FileKind;
 use parking_lot::Mutex;
 
-use crate::shell::parser::{self, Unfinished};
+use crate::shell::parser::{self, Unfinished, Word};
 use crate::shell::state::local_path;
 use crate::shell::verb::{self, Side};
 
@@ -87,26 +87,36 @@ pub(crate) struct Candidate {
 impl Completion {
     /// How the line may go on at its end: from which byte on, and by what.
     pub(crate) fn complete(&self, line: &str) -> (usize, Vec<Candidate>) {
-        let Some(Unfinished { before, word, start }) = parser::unfinished(line.as_bytes()) else {
+        let Some(Unfinished { before, word, start, is_output }) = parser::unfinished(line.as_bytes()) else {
             return (line.len(), Vec::new());
         };
-        let typed = word.bytes();
-        let candidates =
-            match before.first().map(|first| String::from_utf8_lossy(&first.bytes()).into_owned()) {
-                None => self.verbs_like(&typed),
-                Some(name) => {
-                    let meaning =
-                        self.verbs.iter().find(|(own, _)| *own == name).map(|(_, meaning)| meaning.clone());
-                    match verb::side(meaning.as_deref().unwrap_or(&name)) {
-                        Side::Remote => self.remote_like(&typed, false),
-                        Side::RemoteDirectories => self.remote_like(&typed, true),
-                        Side::Local => local_like(&typed, &word.pattern(), false),
-                        Side::LocalDirectories => local_like(&typed, &word.pattern(), true),
-                        Side::Verbs => self.verbs_like(&typed),
-                        Side::Nothing => Vec::new(),
-                    }
-                }
-            };
+        let (typed, pattern) = (word.bytes(), word.pattern());
+        let side = match before.split_first() {
+            _ if is_output => Side::Local,
+            None => Side::Verbs,
+            Some((first, arguments)) => {
+                let name = String::from_utf8_lossy(&first.bytes()).into_owned();
+                let meaning = self.verbs.iter().find(|(own, _)| *own == name).map(|(_, meaning)| meaning);
+                let is_option = |word: &&Word| word.pattern().starts_with(b"-");
+                let number = arguments.len() - arguments.iter().filter(is_option).count();
+                verb::side(meaning.unwrap_or(&name), number)
+            }
+        };
+        let candidates = match side {
+            Side::Remote => self.remote_like(&typed, false),
+            Side::RemoteDirectories => self.remote_like(&typed, true),
+            Side::Local => local_like(&typed, &pattern, false),
+            Side::LocalDirectories => local_like(&typed, &pattern, true),
+            Side::Both => {
+                let mut both = self.remote_like(&typed, false);
+                both.extend(local_like(&typed, &pattern, false));
+                both.sort_by(|one, other| one.replacement.cmp(&other.replacement));
+                both.dedup();
+                both
+            }
+            Side::Verbs => self.verbs_like(&typed),
+            Side::Nothing => Vec::new(),
+        };
         (start, candidates)
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Unfinished {
     pub(crate) word: Word,
     /// At which byte of the line it begins.
     pub(crate) start: usize,
+    /// It says where output goes.
+    pub(crate) is_output: bool,
 }
 
 /// Bytes that mean something in a pattern, or at the beginning of an argument.
@@ -154,26 +156,32 @@ pub(crate) fn parse(line: &[u8]) -> Result<Vec<Step>, ParseError> {
 /// What stands before the cursor. `None` where nothing can be completed: in a local command.
 pub(crate) fn unfinished(line: &[u8]) -> Option<Unfinished> {
     let mut lexer = Lexer { line, at: 0 };
-    let mut before = Vec::new();
+    let (mut before, mut is_output) = (Vec::new(), false);
     loop {
         lexer.skip_blanks();
         let start = lexer.at;
         match lexer.peek() {
-            None => return Some(Unfinished { before, word: Word::default(), start }),
+            None => return Some(Unfinished { before, word: Word::default(), start, is_output }),
             Some(b';' | b'\n') => {
                 lexer.at += 1;
                 before.clear();
+                is_output = false;
             }
             Some(b'!') if before.is_empty() => return None,
             Some(b'|') => return None,
-            Some(b'>') => lexer.at += 1,
+            Some(b'>') => {
+                lexer.at += 1;
+                is_output = true;
+            }
             Some(_) => {
                 let mut word = Word::default();
                 let is_open = lexer.word(&mut word).is_err();
                 if is_open || lexer.at == line.len() {
-                    return Some(Unfinished { before, word, start });
+                    return Some(Unfinished { before, word, start, is_output });
                 }
-                before.push(word);
+                if !std::mem::take(&mut is_output) {
+                    before.push(word);
+                }
             }
         }
     }
@@ -476,6 +484,12 @@ mod tests {
         assert_eq!(at("get 'a b"), ("get".into(), b"a b".to_vec(), 4));
         assert_eq!(at("get a\\ b"), ("get".into(), b"a b".to_vec(), 4));
         assert_eq!(at(""), ("".into(), b"".to_vec(), 0));
+        let output = |line: &str| unfinished(line.as_bytes()).map(|unfinished| unfinished.is_output);
+        assert_eq!(
+            [output("ls > a"), output("ls >"), output("ls > a b")],
+            [Some(true), Some(true), Some(false)]
+        );
+        assert_eq!(at("ls > out do"), ("ls".into(), b"do".to_vec(), 9));
         assert_eq!(unfinished(b"!ls a"), None);
         assert_eq!(unfinished(b"ls | gr"), None);
     }

@@ -95,6 +95,8 @@ pub(crate) enum Side {
     RemoteDirectories,
     /// Files of this machine.
     Local,
+    /// Files of either side: where something goes.
+    Both,
     /// Directories of this machine.
     LocalDirectories,
     /// Verbs.
@@ -103,12 +105,15 @@ pub(crate) enum Side {
     Nothing,
 }
 
-/// What the arguments of this verb name.
-pub(crate) fn side(name: &str) -> Side {
+/// What an argument of this verb names, with so many arguments before it.
+pub(crate) fn side(name: &str, number: usize) -> Side {
     match canonical(name).as_deref() {
+        Some("get" | "reget" | "put" | "reput") if number > 0 => Side::Both,
+        Some("check") if number > 0 => Side::Local,
+        Some("mirror") => Side::Both,
         Some(
             "ls" | "rm" | "mkdir" | "mv" | "cp" | "size" | "stat" | "du" | "df" | "find" | "get" | "reget"
-            | "mirror" | "cat" | "check",
+            | "cat" | "check",
         ) => Side::Remote,
         Some("cd" | "rmdir") => Side::RemoteDirectories,
         Some("lcd") => Side::LocalDirectories,

@@ -58,6 +58,47 @@ fn exit_codes_tell_what_failed() {
 }
 
 #[test]
+fn exit_codes_are_the_same_for_every_verb() {
+    // What is missing is named by the first argument, or by the last one where that is the server's.
+    for arguments in [
+        &["ls", "@/missing"][..],
+        &["get", "@/missing"],
+        &["download", "@/missing", "here"],
+        &["put", "missing", "@/x"],
+        &["upload", "missing", "@/x"],
+        &["cat", "@/missing"],
+        &["rm", "@/missing"],
+        &["mv", "@/missing", "x"],
+        &["mkdir", "@/missing/x"],
+        &["rmdir", "@/missing"],
+        &["stat", "@/missing"],
+        &["du", "@/missing"],
+        &["find", "@/missing"],
+        &["df", "@/missing"],
+        &["check", "@/missing", "mine"],
+        &["cp", "@/missing", "@/x"],
+        &["copy", "@/missing", "@/x"],
+        &["mirror", "@/missing", "here"],
+        &["mirror", "missing", "@/x"],
+    ] {
+        let site = Site::new();
+        fs::write(site.home().join("mine"), "mine").unwrap();
+        let missing = site.once(arguments);
+        assert_eq!(missing.code, Some(4), "{missing:?}");
+        assert!(missing.err.starts_with("nearfs: ") && missing.err.contains("missing"), "{missing:?}");
+        let source = site.world.source();
+        let nowhere =
+            arguments.iter().map(|argument| argument.replace("@/missing", "nearfs://127.0.0.1:1/x"));
+        let nowhere: Vec<String> =
+            nowhere.map(|argument| argument.replace("@/x", "nearfs://127.0.0.1:1/x")).collect();
+        let ended = run(site.nearfs().args(&nowhere));
+        ended.refused(3, "refused the connection");
+        run(site.nearfs().arg(arguments[0])).refused(2, "");
+        run(site.nearfs().args([arguments[0], "--no-such-option", &source])).refused(2, "");
+    }
+}
+
+#[test]
 fn scripts_read_an_object_a_line() {
     let site = Site::new();
     let listed = objects(&site.once(&["ls", "--json", "@/docs"]).succeeded().out);

@@ -76,6 +76,42 @@ fn tab_completes_verbs_and_names_on_both_sides() {
     terminal.ends_with("> lls here/some\\ file");
     terminal.press("\x15stat docs/\t\t");
     terminal.shows("a.txt  b.txt  deep/");
+    // Where something goes may be on either side, and where output goes is here.
+    fs::create_dir(site.home().join("docked")).unwrap();
+    terminal.press("\x15put he\t");
+    terminal.ends_with("> put here/");
+    terminal.press(" em\t");
+    terminal.ends_with("> put here/ empty/");
+    terminal.press("\x15get -f notes dock\t");
+    terminal.ends_with("> get -f notes docked/");
+    terminal.press("\x15ls docs > he\t");
+    terminal.ends_with("> ls docs > here/");
+}
+
+#[test]
+fn what_was_listed_is_completed_at_once() {
+    const NAMES: usize = 5_000;
+    let site = Site::empty();
+    (0..NAMES).for_each(|number| fs::write(site.export().join(format!("name-{number:04}")), "").unwrap());
+    fs::write(site.export().join("other"), "").unwrap();
+    let mut terminal = connected(&site);
+    terminal.type_line("ls | wc -l");
+    terminal.shows(&format!("{}", NAMES + 2));
+    terminal.ends_with(&site.prompt("/"));
+    // Nothing is asked for any more: nobody would answer.
+    site.world.server.signal("STOP");
+    let tried = (0..5).map(|_| {
+        terminal.press("\x15size ");
+        terminal.ends_with("> size");
+        let began = Instant::now();
+        terminal.press("oth\t");
+        terminal.ends_with("> size other");
+        began.elapsed()
+    });
+    // The machine may be busy with something else now and then.
+    let fastest = tried.min().unwrap();
+    assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+    site.world.server.signal("CONT");
 }
 
 #[test]

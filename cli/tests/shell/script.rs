@@ -70,8 +70,23 @@ fn the_dotted_verbs_work_several_on_a_line() {
     let site = Site::new();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/dotted.toml");
     let (host, port) = site.server();
+    let shell =
+        |script: &str| run(site.nearfs().args(["shell", "--config", example, "-c", script])).succeeded();
+    fs::write(site.home().join("mine"), "mine").unwrap();
+    let moved =
+        shell(&format!(".$ {host} {port} .+ mine new/dir/ .dl docs/a.txt notes got/ .- new/dir/mine .x")).out;
+    let sums: Vec<&str> = moved.lines().filter_map(|line| line.split(" in ").next()).collect();
+    let connected = format!("connected to {},", site.world.server.address);
+    assert_eq!(sums[0], connected, "{moved}");
+    assert_eq!(
+        sums[1..],
+        ["to /new/dir/mine: 1 file, 4 B", "to got/: 2 files, 2.0 KiB", "removed /new/dir/mine (4 B)"]
+    );
+    assert_eq!(fs::read(site.home().join("got/notes")).unwrap(), b"hello\n");
+    assert!(site.exists("new/dir") && !site.exists("new/dir/mine"));
+    fs::remove_dir_all(site.export().join("new")).unwrap();
     let script = format!(".$ {host} {port} ... docs .- notes .- docs/a.txt docs/b.txt ... docs .! .x ... ");
-    let ended = run(site.nearfs().args(["shell", "--config", example, "-c", &script])).succeeded();
+    let ended = shell(&script);
     let server = &site.world.server.address;
     let expected = format!(
         "connected to {server}, in /\n    2.0 KiB  a.txt\n        1 B  b.txt\n          -  deep/\n\

@@ -251,12 +251,27 @@ fn every_verb_without_a_connection_names_connect() {
         "du",
         "df",
         "find",
+        "get x",
+        "reget x",
+        "put .",
+        "reput .",
+        "cat x",
+        "check x y",
+        "cp x y",
+        "mirror x y",
+        "mirror -R . y",
         "status",
+        "who",
+        "kick 1",
         "disconnect",
     ] {
         crate::support::run(site.nearfs().args(["shell", "-c", verb]))
             .refused(3, "use `connect HOST [PORT]`");
     }
+    // Others need none.
+    let ended =
+        crate::support::run(site.nearfs().args(["shell", "-c", "lpwd; lls; lcd .; help; history; set"]));
+    ended.succeeded();
 }
 
 #[test]
@@ -289,6 +304,13 @@ fn who_is_connected_is_told_and_ended() {
     let clients = crate::site::objects(&site.shell("who --json").succeeded().out);
     let other_id = clients.iter().find(|client| client["own"] == false).unwrap()["id"].as_u64().unwrap();
     assert_eq!(clients[0]["address"].as_str().unwrap().split(':').next(), Some("127.0.0.1"));
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!(clients[0]["uid"], uid);
+    let line = out.lines().find(|line| line.trim_start().starts_with(&format!("{other_id} "))).unwrap();
+    let since = clients.iter().find(|client| client["id"] == other_id).unwrap()["since"].as_str().unwrap();
+    // Day and hour, which both have in common with few exceptions a year.
+    let words = [&since[..10], &format!("uid {uid} "), "127.0.0.1:", "shell)"];
+    assert!(words.iter().all(|words| line.contains(words)), "{words:?} {line}");
     site.shell("kick 999999").refused(4, "nobody with the id 999999 is connected");
     site.shell("kick").refused(2, "see `help kick`");
     let out = site.shell(&format!("kick {other_id}")).succeeded().out;
@@ -298,6 +320,14 @@ fn who_is_connected_is_told_and_ended() {
     other.type_line("disconnect");
     other.ends_with("nearfs not connected>");
     assert_eq!(site.shell("kick --all").succeeded().out, "ended the connections of 0 other clients\n");
+    let start = || crate::terminal::Terminal::start(site.nearfs().args(["shell", &site.world.source()]));
+    let mut others = [start(), start()];
+    others.iter().for_each(|other| other.ends_with(&site.prompt("/")));
+    assert_eq!(site.shell("kick --all").succeeded().out, "ended the connections of 2 other clients\n");
+    for other in &mut others {
+        other.type_line("pwd; ls");
+        other.shows("/: the connection was lost for good");
+    }
 }
 
 #[test]
