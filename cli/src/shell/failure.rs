@@ -6,6 +6,7 @@ use std::path::Path;
 use nearfs_client::error::ConnectError;
 use nearfs_client::remote::path::printable;
 use nearfs_client::remote::{Reason, RemoteError};
+use nearfs_client::transfer::local_words;
 use nearfs_fuse_client::secrecy::SecrecyError;
 use nearfs_transport::address::SourceError;
 
@@ -115,14 +116,6 @@ impl Failure {
         matches!(self, Failure::Interrupted | Failure::Unread)
             || matches!(self.code(), INTERRUPTED | UNREACHABLE)
     }
-}
-
-/// The system's words without the number behind them.
-fn local_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// How several things went that were to be done in one command.

@@ -115,7 +115,7 @@ pub(crate) fn run_verb(shell: &mut Shell, line: Line) -> Result<(), Failure> {
         return Err(Failure::Usage("cat writes contents as they are, and knows no --json".into()));
     }
     shell.out.is_json = json;
-    let result = verb::run(shell, &verb);
+    let result = verb::run(shell, &verb).map_err(|failure| shell.explained(failure));
     if let Err(failure) = &result
         && !matches!(failure, Failure::Told(_) | Failure::Unread | Failure::Differs(_))
     {

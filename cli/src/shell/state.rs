@@ -20,6 +20,7 @@ use nearfs_protocol::name::Name;
 use nearfs_transport::address::{Address, Source};
 use serde_json::{Value, json};
 
+use crate::shell::command::announce;
 use crate::shell::complete::Listings;
 use crate::shell::config::{Config, expand_home};
 use crate::shell::failure::{Failure, Tally};
@@ -215,11 +216,25 @@ impl Shell {
         if failure.ends_all() {
             return Err(failure);
         }
+        let failure = self.explained(failure);
         self.report(&failure);
         self.out.object(&joined(path_fields(&path.to_bytes()), failure_fields(&failure)))?;
         self.out.failed(&failure);
         tally.failed(failure.code());
         Ok(())
+    }
+
+    /// What is not there may be on its way: then a person has to know who brings it, and how far he is.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        let missing = match &failure {
+            Failure::Remote(error) if error.errno() == Errno::ENOENT => &error.path,
+            _ => return failure,
+        };
+        let busy = self.remote().ok().and_then(|remote| announce::on_its_way(&remote, missing));
+        match busy {
+            Some(busy) => Failure::Refused(format!("{missing} is {busy}")),
+            None => failure,
+        }
     }
 
     /// Tells the server's log of a failure that is about its files. Names of this machine are nobody's business there.

@@ -93,12 +93,15 @@ fn free_name(
     to: PathBuf,
     options: &TransferOptions,
 ) -> Result<PathBuf, Failure> {
-    if options.force || !to.exists() || to.is_dir() {
+    if !to.exists() || to.is_dir() {
         return Ok(to);
     }
     let attr = shell.remote()?.stat(source, Follow::Yes)?;
     if attr.kind == FileKind::Directory {
         return Err(Failure::Refused(format!("{} is a file, and {source} is a directory", shown(&to))));
+    }
+    if options.force {
+        return Ok(to);
     }
     let numbered = (1..1000).map(|number| {
         let mut name = to.clone().into_os_string();

@@ -110,7 +110,7 @@ fn free_name(
     options: &TransferOptions,
 ) -> Result<RemotePath, Failure> {
     let remote = shell.remote()?;
-    if options.force {
+    if options.force && !source.is_dir() {
         return Ok(to);
     }
     let Some(there) = remote.stat_if_there(&to, Follow::Yes)? else { return Ok(to) };

@@ -136,11 +136,12 @@ pub(crate) fn run(
     let elapsed = begun.elapsed();
     let counts = transfer.meter().counts();
     rates.end(elapsed, counts.moved_bytes())?;
-    let outcome = match transfer.tally() {
-        tally if tally.is_interrupted => TransferOutcome::GivenUp,
-        tally if tally.failed > 0 => TransferOutcome::Failed(Errno::EIO),
-        _ => TransferOutcome::Done,
-    };
+    let tally = transfer.tally();
+    if tally.is_interrupted || tally.is_disconnected {
+        // Who drops it says so without waiting: nobody would answer, or nobody wants to wait.
+        announced.clear();
+    }
+    let outcome = if tally.failed > 0 { TransferOutcome::Failed(Errno::EIO) } else { TransferOutcome::Done };
     let far = announced.into_iter().filter_map(|announced| announced.end(outcome).ok());
     let far_ms = far.map(|tally| tally.elapsed_ms).max();
     let seconds = far_ms.map_or(elapsed, Duration::from_millis).as_secs_f64();

@@ -66,6 +66,27 @@ fn what_another_shell_uploads_is_left_alone() {
         "the old file is there all the time"
     );
     site.shell("mv link elsewhere; rm elsewhere").succeeded();
+    // Of a name that is new there is nothing yet, and the answer is the same.
+    let mut put = site.nearfs();
+    fs::create_dir(site.home().join("tree")).unwrap();
+    fs::rename(site.home().join("notes"), site.home().join("tree/big")).unwrap();
+    put.args(["put", "-q", "--limit-rate", "200K", "tree/big", &format!("{source}empty/new")]);
+    let _uploading_another = Companion::start(&mut put);
+    let is_busy = || site.shell("who").succeeded().out.contains("upload of /empty/new: ").then_some(());
+    wait_for(PROMPT, is_busy).expect("the upload is announced");
+    for commands in [
+        "rm empty/new",
+        "mv empty/new x",
+        "get empty/new",
+        "stat empty/new",
+        "cat empty/new",
+        "ls empty/new",
+        "cp empty/new x",
+    ] {
+        let ended = site.shell(commands).refused(1, "/empty/new is being uploaded by ");
+        assert!(ended.err.trim_end().ends_with('%'), "{ended:?}");
+    }
+    site.shell("stat empty/newer").refused(4, "/empty/newer: no such file or directory");
     if can_mount() {
         let mount = site.world.mount("mount", &[]);
         assert_eq!(fs::read(mount.place.join("notes")).unwrap(), b"hello\n", "a mount is never refused");

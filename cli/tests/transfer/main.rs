@@ -6,6 +6,7 @@ mod cp;
 mod crowd;
 mod files;
 mod mirror;
+mod refused;
 mod resume;
 #[path = "../support/mod.rs"]
 mod support;

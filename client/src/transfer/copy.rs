@@ -92,8 +92,14 @@ impl CopyTask {
         self.to.path.child(self.to_name.clone()).to_string()
     }
 
+    /// What went wrong with the source.
     fn failed(&self, cause: impl Into<Cause>) -> Failure {
         Failure::new(self.name(), explained(&self.to.session, cause.into()))
+    }
+
+    /// What went wrong at the target.
+    fn failed_there(&self, cause: impl Into<Cause>) -> Failure {
+        Failure::new(self.target(), explained(&self.to.session, cause.into()))
     }
 }
 
@@ -275,28 +281,28 @@ impl Transfer {
 
     fn copy_link(&self, task: &CopyTask) {
         let session = &task.to.session;
-        let copied =
-            session.ask(Request::ReadLink { node: task.held.node() }, None).and_then(|(_, target)| {
-                let mut made = make_link(&task.to, &task.to_name, &target);
-                if made == Err(Errno::EEXIST) && self.options.overwrite {
-                    made = self.replace_by_link((&task.to, &task.to_name), &target);
-                }
-                made
-            });
-        match copied {
+        let target = match session.ask(Request::ReadLink { node: task.held.node() }, None) {
+            Ok((_, target)) => target,
+            Err(errno) => return self.fail(&task.failed(errno)),
+        };
+        let mut made = make_link(&task.to, &task.to_name, &target);
+        if made == Err(Errno::EEXIST) && self.options.overwrite {
+            made = self.replace_by_link((&task.to, &task.to_name), &target);
+        }
+        match made {
             Ok(()) => self.finished(&task.name(), &task.target(), 0),
-            Err(Errno::EEXIST) => self.fail(&task.failed(Cause::Exists)),
-            Err(errno) => self.fail(&task.failed(errno)),
+            Err(Errno::EEXIST) => self.fail(&task.failed_there(Cause::Exists)),
+            Err(errno) => self.fail(&task.failed_there(errno)),
         }
     }
 
     /// Copies a file under a name that nobody looks for.
     fn copy_file(&self, task: CopyTask, copied: &Sender<Copied>) {
-        let mut outcome = Err(Cause::Changed);
+        let mut outcome = Err(task.failed(Cause::Changed));
         for _ in 0..TRIES {
             let mut moved = 0;
             outcome = self.try_copy_file(&task, &mut moved);
-            if !matches!(outcome, Err(Cause::Changed)) {
+            if !matches!(outcome, Err(Failure { cause: Cause::Changed, .. })) {
                 break;
             }
             self.meter.taken_back(moved);
@@ -306,19 +312,19 @@ impl Transfer {
                 // It is read until all who copy are gone.
                 let _ = copied.send(Copied { task, staged, bytes });
             }
-            Err(cause) => {
+            Err(failure) => {
                 self.window.give_file();
-                self.fail(&task.failed(cause));
+                self.fail(&failure);
             }
         }
     }
 
-    fn try_copy_file(&self, task: &CopyTask, moved: &mut u64) -> Result<(Name, u64), Cause> {
+    fn try_copy_file(&self, task: &CopyTask, moved: &mut u64) -> Result<(Name, u64), Failure> {
         if self.is_stopped() {
-            return Err(Errno::EINTR.into());
+            return Err(task.failed(Errno::EINTR));
         }
         let session = &task.to.session;
-        let staged = StagedNames::fresh()?.part;
+        let staged = StagedNames::fresh().map_err(|errno| task.failed_there(errno))?.part;
         let create = Request::Create {
             parent: task.to.node(),
             name: staged.clone(),
@@ -328,16 +334,17 @@ impl Transfer {
         };
         let (opening, creating) = (begin(session, Opened::asking(task.held.node())), begin(session, create));
         let source = Opened::answered(session, answer(&opening));
-        let target = match answer(&creating)? {
+        let target = match answer(&creating).map_err(|errno| task.failed_there(errno))? {
             (Reply::Created { fh, attr, .. }, _) => {
                 drop(session.hold(attr.node, &task.to.held));
                 (Opened { session: session.clone(), fh }, attr)
             }
-            (other, _) => return Err(unexpected(&other).into()),
+            (other, _) => return Err(task.failed_there(unexpected(&other))),
         };
-        let copied = source.map_err(Cause::from).and_then(|(source, before)| {
-            self.copy_content((&source, &before), &target.0, moved)?;
-            self.complete_copy((&source, &before), (&target.0, &target.1))?;
+        let copied = source.map_err(|errno| task.failed(errno)).and_then(|(source, before)| {
+            self.copy_content((&source, &before), &target.0, moved)
+                .and_then(|()| self.complete_copy((&source, &before), (&target.0, &target.1)))
+                .map_err(|cause| task.failed(cause))?;
             Ok((staged.clone(), before.size))
         });
         copied.inspect_err(|_| self.discard(&task.to, &staged))
@@ -441,7 +448,7 @@ impl Transfer {
                 Some(errno) => {
                     self.discard(&task.to, &staged);
                     let cause = if errno == Errno::EEXIST { Cause::Exists } else { errno.into() };
-                    self.fail(&task.failed(cause));
+                    self.fail(&task.failed_there(cause));
                 }
             }
         }

@@ -24,7 +24,7 @@ pub enum Cause {
     #[error("{0}")]
     Remote(Reason),
     /// This machine.
-    #[error("{0}")]
+    #[error("{}", local_words(.0))]
     Local(io::Error),
     /// The target has a file of that name.
     #[error("already exists; -f replaces it")]
@@ -47,6 +47,14 @@ pub enum Cause {
     /// What a mirror refuses to do without being told twice.
     #[error("{0}")]
     Refused(String),
+}
+
+/// What this machine says, without the number behind it, as it stands behind a name.
+pub fn local_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 impl Failure {
@@ -74,6 +82,20 @@ impl Cause {
             | Cause::Differs
             | Cause::Changed
             | Cause::Skipped(_)
+            | Cause::Refused(_) => false,
+        }
+    }
+
+    /// Whether the server refuses what was to be put there. It is not the source that is to blame then.
+    pub(super) fn is_about_target(&self) -> bool {
+        match self {
+            Cause::Remote(_) | Cause::Exists => true,
+            Cause::Local(_)
+            | Cause::Itself
+            | Cause::Differs
+            | Cause::Changed
+            | Cause::Skipped(_)
+            | Cause::Stalled(_)
             | Cause::Refused(_) => false,
         }
     }

@@ -36,7 +36,7 @@ use crate::cancel::{Cancel, Listening};
 use crate::remote::{Reason, Remote};
 use crate::transfer::window::Window;
 
-pub use crate::transfer::failure::{Cause, Failure};
+pub use crate::transfer::failure::{Cause, Failure, local_words};
 pub use crate::transfer::journal::is_staged;
 pub use crate::transfer::meter::{Counts, Meter, Running};
 pub use crate::transfer::mirror::{MirrorOptions, Step};

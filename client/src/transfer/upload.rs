@@ -110,8 +110,10 @@ impl UploadTask {
         self.to.path.child(self.to_name.clone()).to_string()
     }
 
+    /// What went wrong, with whichever of the two ends it is about.
     pub(super) fn failed(&self, cause: impl Into<Cause>) -> Failure {
-        Failure::new(self.name(), explained(&self.to.session, cause.into()))
+        let cause = explained(&self.to.session, cause.into());
+        Failure::new(if cause.is_about_target() { self.target() } else { self.name() }, cause)
     }
 }
 
@@ -208,6 +210,13 @@ impl Transfer {
         };
         later.targets.lock().insert(parent, to.clone());
         let task = UploadTask { from: directory, from_name: file_name, stat, to, to_name: name.clone() };
+        // What is not to be replaced is refused in the end; what is might be the source.
+        if self.options.overwrite
+            && let Some((attr, _)) = task.to.look_up(&task.to_name)?
+            && let Some(cause) = self.refusal(&task, &attr)
+        {
+            return Err(task.failed(cause));
+        }
         self.found_upload(task, ways);
         Ok(None)
     }
@@ -287,12 +296,13 @@ impl Transfer {
         }
     }
 
-    /// Why what has the name at the target is not replaced: known before anything is sent.
+    /// Why what has the name at the target is not replaced, where that is known before anything is sent.
     fn refusal(&self, task: &UploadTask, there: &Attr) -> Option<Cause> {
-        if is_same_file(there, &task.stat) {
-            return Some(Cause::Itself);
+        match there.kind {
+            _ if is_same_file(there, &task.stat) => Some(Cause::Itself),
+            FileKind::Directory => Some(Errno::EISDIR.into()),
+            _ => (!self.options.overwrite).then_some(Cause::Exists),
         }
-        (!self.options.overwrite).then_some(Cause::Exists)
     }
 
     /// Gives directories the modes and times of their sources, now that nothing more is put into them.

@@ -1,7 +1,8 @@
 //! Telling others what is about to happen to a name, and hearing whether somebody is at it.
 
+use nearfs_client::remote::path::printable;
 use nearfs_client::remote::{Announced, Remote, RemoteError, RemotePath, Transfer};
-use nearfs_protocol::roster::{TransferKind, TransferOutcome};
+use nearfs_protocol::roster::{Busy, TransferKind, TransferOutcome, TransferReport};
 
 use crate::shell::failure::Failure;
 
@@ -29,4 +30,19 @@ pub(crate) fn end(transfer: Transfer, result: Result<(), Failure>) -> Result<(),
         log::debug!("the server knows nothing of it any more: {reason}");
     }
     result
+}
+
+/// Who brings what has this name, which is not there yet; `None` if nobody does. `path` is as people read it.
+pub(crate) fn on_its_way(remote: &Remote, path: &str) -> Option<Busy> {
+    let is_of = |transfer: &TransferReport| {
+        let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(&printable(&transfer.path)));
+        transfer.kind == TransferKind::Upload
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let sessions = remote.session().ok()?.sessions().ok()?;
+    sessions.into_iter().filter(|session| !session.own).find_map(|session| {
+        let TransferReport { kind, total_bytes, tally, .. } = session.transfers.into_iter().find(is_of)?;
+        let by = format!("{} ({})", session.client, session.address);
+        Some(Busy { by, kind, total_bytes, tally })
+    })
 }

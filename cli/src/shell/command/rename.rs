@@ -75,7 +75,10 @@ pub(crate) fn mv(shell: &mut Shell, options: &MvOptions) -> Result<(), Failure> 
 fn announced(remote: &Remote, source: &RemotePath, to: &RemotePath, force: bool) -> Result<Attr, Failure> {
     // Asked first, because the server's own word for a missing source and a missing directory is the same.
     let attr = remote.stat(source, Follow::No).map_err(|error| match error.errno() {
-        Errno::ENOENT => Failure::Missing(format!("{source} does not exist")),
+        Errno::ENOENT => match announce::on_its_way(remote, &error.path) {
+            Some(busy) => Failure::Refused(format!("{source} is {busy}")),
+            None => Failure::Missing(format!("{source} does not exist")),
+        },
         _ => error.into(),
     })?;
     if source == to {

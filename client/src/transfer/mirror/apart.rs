@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use nearfs_protocol::errno::Errno;
-
 use crate::remote::{Follow, Remote, RemotePath};
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::local::LocalDir;
@@ -94,5 +92,5 @@ fn is_same_dir(here: &LocalDir, there: &RemoteDir) -> Result<bool, Failure> {
 
 /// What is no directory has no tree.
 pub(super) fn not_a_directory(place: &str) -> Failure {
-    Failure::new(place, Errno::ENOTDIR)
+    Failure::new(place, Cause::Refused("is a file, not a directory".into()))
 }
