@@ -214,7 +214,7 @@ impl Connection {
 
 /// What answers go to.
 struct Peer<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     session: &'a Arc<Session>,
     id: ConnectionId,
     is_owner: bool,
@@ -246,11 +246,12 @@ impl Peer<'_> {
 
     fn run(&self, id: RequestId, call: Call, payload: Payload, asked_bytes: usize) -> usize {
         let telling = Telling::new(self.session, &call.request);
-        let of_server = roster::answer(&self.shared.sessions, self.session, self.is_owner, &call.request);
         let busy = self.shared.pulse.begin();
+        let of_server = roster::serve(self.shared, self.session, self.is_owner, &call.request);
         let served = match of_server {
-            Some(response) => Served::Answered(response),
-            None => self.session.files.serve(id, call, payload),
+            Some(served) => served,
+            None if busy.is_some() => self.session.files.serve(id, call, payload),
+            None => self.session.files.serve_elsewhere(id, call, payload),
         };
         drop(busy);
         match served {

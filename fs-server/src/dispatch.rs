@@ -46,13 +46,23 @@ pub struct LockWait {
 impl SessionFiles {
     /// Carries out a call, or says where it is to be carried out. `id` names it for [`SessionFiles::cancel`].
     pub fn serve(self: &Arc<Self>, id: RequestId, call: Call, payload: Payload) -> Served {
-        match self.try_call(id, &call, &payload, Pace::Quick) {
+        self.serve_at(Pace::Quick, id, call, payload)
+    }
+
+    /// The same without anything that may ever sleep.
+    pub(crate) fn serve_elsewhere(self: &Arc<Self>, id: RequestId, call: Call, payload: Payload) -> Served {
+        if let Request::SetLock { .. } = call.request {
+            // It may wait for others, and a cancel has to find it waiting. What it asks of the disk comes back as the rest.
+            return self.serve_at(Pace::Slow, id, call, payload);
+        }
+        self.slowly(id, call, payload)
+    }
+
+    fn serve_at(self: &Arc<Self>, pace: Pace, id: RequestId, call: Call, payload: Payload) -> Served {
+        match self.try_call(id, &call, &payload, pace) {
             Ok(response) => Served::Answered(response),
             Err(Stop::Refused(errno)) => Served::Answered(Response::refused(errno)),
-            Err(Stop::MaySleep) => {
-                let files = self.clone();
-                Served::Slow(SlowCall(Box::new(move || files.call_slowly(id, &call, &payload))))
-            }
+            Err(Stop::MaySleep) => self.slowly(id, call, payload),
             Err(Stop::Later(rest)) => Served::Slow(SlowCall(rest)),
             Err(Stop::Waits(node, lock)) => Served::Waits(LockWait {
                 tree: self.tree.clone(),
@@ -67,6 +77,11 @@ impl SessionFiles {
     /// Gives up the wait of a call: it is answered `ECANCELED`. Whether it was waiting.
     pub fn cancel(&self, id: RequestId) -> bool {
         self.tree.locks.cancel((self.session, id))
+    }
+
+    fn slowly(self: &Arc<Self>, id: RequestId, call: Call, payload: Payload) -> Served {
+        let files = self.clone();
+        Served::Slow(SlowCall::new(move || files.call_slowly(id, &call, &payload)))
     }
 
     fn call_slowly(self: &Arc<Self>, id: RequestId, call: &Call, payload: &Payload) -> Response {
@@ -158,7 +173,7 @@ impl SessionFiles {
                 self.copy_range((*from, *from_offset), (*to, *to_offset), *length, pace)
             }
             Request::GetLock { fh, lock } => self.get_lock(*fh, lock),
-            Request::SetLock { fh, lock, wait } => self.set_lock(id, *fh, lock, *wait),
+            Request::SetLock { fh, lock, wait } => self.set_lock(id, *fh, (lock, *wait), pace),
             Request::HashRange { fh, offset, length, chunk_bytes } => {
                 self.hash_range(*fh, Spread { offset: *offset, length: *length }, *chunk_bytes)
             }
@@ -184,6 +199,10 @@ impl SessionFiles {
 }
 
 impl SlowCall {
+    pub(crate) fn new(rest: impl FnOnce() -> Response + Send + 'static) -> SlowCall {
+        SlowCall(Box::new(rest))
+    }
+
     /// Carries it out.
     pub fn run(self) -> Response {
         (self.0)()

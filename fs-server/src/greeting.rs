@@ -63,10 +63,16 @@ pub(crate) async fn greet(
         () = place.lost() => Err(Rejected::Crowded),
     };
     drop(place);
-    let established = greeted.and_then(|(hello, admitted)| {
-        let (session, id) = establish(shared, &hello, admitted, &wire)?;
-        Ok((session, id, admitted))
-    });
+    let established = match greeted {
+        Ok((hello, admitted)) => {
+            let (shared, wire) = (shared.clone(), wire.clone());
+            // It finds the root, and closes files of others to make room, which may sleep.
+            let establish = move || establish(&shared, &hello, admitted, &wire);
+            let established = tokio::task::spawn_blocking(establish).await;
+            established.unwrap_or(Err(Refusal::Stopping)).map_err(Rejected::Refused)
+        }
+        Err(rejected) => Err(rejected),
+    };
     match established {
         Ok((session, id, Admitted { is_owner, .. })) => {
             assembler.admit();
@@ -119,7 +125,7 @@ fn establish(
     hello: &Hello,
     admitted: Admitted,
     wire: &Arc<Wire>,
-) -> Result<(Arc<Session>, ConnectionId), Refusal> {
+) -> Result<(Arc<Session>, ConnectionId, Admitted), Refusal> {
     let (version, features) = negotiate(hello, Features::all())?;
     if shared.is_stopping() {
         return Err(Refusal::Stopping);
@@ -154,7 +160,7 @@ fn establish(
         Refusal::NoSession => shared.sessions.why_gone(session.id),
         refusal => refusal,
     })?;
-    Ok((session, connection))
+    Ok((session, connection, admitted))
 }
 
 /// Starts a session and keeps it.

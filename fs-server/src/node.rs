@@ -109,10 +109,14 @@ impl Nodes {
         let Entry::Occupied(mut entry) = shard.known.entry(node) else { return };
         let known = entry.get_mut();
         known.sessions -= 1;
-        if known.sessions == 0 {
-            entry.remove();
-            shard.let_go(node);
+        if known.sessions > 0 {
+            return;
         }
+        let known = entry.remove();
+        let held = shard.held.as_mut().and_then(|held| held.pop(&node));
+        // The last descriptor of a deleted file may take long to close, which is not to hold up others.
+        drop(shard);
+        drop((known, held));
     }
 
     /// The node has another name, or another of its names is the better one to find it by. What it is, if anybody knows
@@ -221,12 +225,6 @@ impl Known {
 impl Shard {
     fn held_mut(&mut self) -> &mut LruCache<Node, Arc<Held>, IdHash> {
         self.held.get_or_insert_with(|| LruCache::unbounded_with_hasher(IdHash::default()))
-    }
-
-    fn let_go(&mut self, node: Node) {
-        if let Some(held) = &mut self.held {
-            held.pop(&node);
-        }
     }
 
     fn let_oldest_go(&mut self) -> Option<LetGo> {

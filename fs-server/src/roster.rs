@@ -1,5 +1,6 @@
 //! Who is connected, what of their commands failed, and the end of sessions that the server's owner does not want.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use nearfs_protocol::errno::Errno;
@@ -8,35 +9,38 @@ use nearfs_protocol::limits::{REPORT_BYTES_MAX, SESSIONS_PAGE_MAX, cut};
 use nearfs_protocol::message::{Reply, Request};
 use nearfs_protocol::roster::SessionReport;
 
-use crate::dispatch::Response;
+use crate::dispatch::{Response, Served, SlowCall};
 use crate::journal::Event;
 use crate::session::Session;
 use crate::sessions::Sessions;
+use crate::state::Shared;
 
-/// Answers what is asked of the server and not of files; `None` for everything else. `is_owner`: whether the connection
+/// Carries out what is asked of the server and not of files; `None` for everything else. `is_owner`: whether the connection
 /// that asks comes from the server's own user or root.
-pub(crate) fn answer(
-    sessions: &Sessions,
-    asking: &Session,
+pub(crate) fn serve(
+    shared: &Arc<Shared>,
+    asking: &Arc<Session>,
     is_owner: bool,
     request: &Request,
-) -> Option<Response> {
+) -> Option<Served> {
     if let Request::ListSessions { after } = request {
-        let (sessions, end) = page(sessions, *after, asking.id);
-        return Some(Reply::Sessions { sessions, end }.into());
+        let (sessions, end) = page(&shared.sessions, *after, asking.id);
+        return Some(Served::Answered(Reply::Sessions { sessions, end }.into()));
     }
     if let Request::Report { verb, failure } = request {
         // What programs do on mounts is not told.
         if asking.visitor.is_shell {
             report(asking, verb, failure);
         }
-        return Some(Reply::Done.into());
+        return Some(Served::Answered(Reply::Done.into()));
     }
-    let Request::Kick { session } = request else { return None };
-    Some(match kick(sessions, asking, is_owner, *session) {
+    let Request::Kick { session } = *request else { return None };
+    let (shared, asking) = (shared.clone(), asking.clone());
+    // It closes files, which may sleep.
+    Some(Served::Slow(SlowCall::new(move || match kick(&shared.sessions, &asking, is_owner, session) {
         Ok(count) => Reply::Kicked(count).into(),
         Err(errno) => Response::refused(errno),
-    })
+    })))
 }
 
 /// Writes down what a person was told of a command that has failed.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,7 +94,9 @@ impl Server {
         session.detach(connection.id);
         if let Ended::Bye = ended {
             sessions.remove(session.id);
-            session.end();
+            let ending = session.clone();
+            // That fails when the server is gone, which ends the session.
+            let _ = tokio::task::spawn_blocking(move || ending.end()).await;
         }
         self.shared.journal.tell(|| {
             event("disconnect").quoted("reason", ended.to_string().as_bytes()).number("active", active())
@@ -104,6 +107,7 @@ impl Server {
     ///
     /// Errors: the system starts no thread.
     pub fn keep_pulse(&self, runtime: &Handle) -> io::Result<()> {
+        self.shared.pulse.spare_worker(runtime);
         let (pulse, runtime) = (Arc::downgrade(&self.shared.pulse), runtime.clone());
         let thread = thread::Builder::new().name("nearfs-pulse".to_owned());
         thread.spawn(move || pulse::keep(&pulse, &runtime)).map(drop)
@@ -123,11 +127,29 @@ impl Server {
 
     fn tick(&self) {
         let Shared { sessions, tree, .. } = &*self.shared;
-        sessions.keep_time(Instant::now());
-        sessions.make_room(|| tree.descriptors_are_scarce());
-        sessions.bound_courtesy();
+        let over = sessions.keep_time(Instant::now());
+        if !over.is_empty() {
+            tokio::task::spawn_blocking(move || over.iter().for_each(|session| session.end()));
+        }
         tree.locks.retry();
+        self.make_room();
         self.tidy_records();
+    }
+
+    /// Ends sessions of those who have been away for long where they are in the way of others. Closing their files may
+    /// sleep, which is not to stop the clock.
+    fn make_room(&self) {
+        let Shared { sessions, tree, is_making_room, .. } = &*self.shared;
+        let is_needed = tree.descriptors_are_scarce() || sessions.courtesy_excess() > 0;
+        if !is_needed || is_making_room.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || {
+            shared.sessions.make_room(|| shared.tree.descriptors_are_scarce());
+            shared.sessions.bound_courtesy();
+            shared.is_making_room.store(false, Ordering::Release);
+        });
     }
 
     /// Writes a log anew that has become too long, where that holds up nobody.
@@ -159,7 +181,10 @@ impl Server {
         // would go to those who wait for them in another.
         sessions.iter().for_each(|session| session.fall_silent());
         sessions.iter().for_each(|session| session.files.leave());
-        sessions.iter().for_each(|session| session.end());
+        let ending = tokio::task::spawn_blocking(move || sessions.iter().for_each(|session| session.end()));
+        if tokio::time::timeout(self.shared.timings.stop_max, ending).await.is_err() {
+            log::warn!("stopped before every file was closed");
+        }
     }
 
     /// All sessions, as their clients would be told of each other.

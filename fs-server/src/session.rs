@@ -178,7 +178,7 @@ impl Session {
         self.state.lock().machine.phase()
     }
 
-    /// Does what is due. Whether the session is over.
+    /// Does what is due. Whether the session is over, and to be ended.
     pub(crate) fn keep_time(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
         if state.machine.poll_timeout().is_none_or(|due| now < due) {
@@ -200,9 +200,6 @@ impl Session {
         }
         drop(state);
         untold.tell();
-        if over {
-            self.end();
-        }
         over
     }
 
@@ -231,7 +228,7 @@ impl Session {
         }
     }
 
-    /// The server's owner ends it: tells the client, and frees everything it has.
+    /// The server's owner ends it: tells the client, and frees everything it has, see [`Session::end`].
     pub(crate) fn dismiss(&self) {
         self.push(&Push::EndedByOwner);
         for (_, wire) in &self.state.lock().wires {
@@ -240,7 +237,7 @@ impl Session {
         self.end();
     }
 
-    /// Frees everything it has and closes its connections.
+    /// Frees everything it has and closes its connections. Closing files may sleep.
     pub(crate) fn end(&self) {
         self.fall_silent();
         self.files.end();

@@ -83,7 +83,7 @@ impl Sessions {
                 None if is_on_time => return None,
                 None => {
                     // Some leases may have run out just now.
-                    self.keep_time(Instant::now());
+                    self.keep_time(Instant::now()).iter().for_each(|over| over.end());
                     is_on_time = true;
                 }
             }
@@ -92,13 +92,17 @@ impl Sessions {
 
     /// Ends sessions of those who have been gone for longest when there are too many of them.
     pub(crate) fn bound_courtesy(&self) {
-        let sessions = self.all();
-        let is_gone = |session: &&Arc<Session>| matches!(session.phase(), Phase::Courtesy { .. });
-        let excess = sessions.iter().filter(is_gone).count().saturating_sub(COURTESY_SESSIONS_MAX);
-        for _ in 0..excess.min(EVICTED_AT_ONCE) {
+        for _ in 0..self.courtesy_excess().min(EVICTED_AT_ONCE) {
             let Some(session) = self.table.lock().take_longest_gone() else { return };
             evict(&session);
         }
+    }
+
+    /// How many too many are kept by courtesy.
+    pub(crate) fn courtesy_excess(&self) -> usize {
+        let sessions = self.all();
+        let is_gone = |session: &&Arc<Session>| matches!(session.phase(), Phase::Courtesy { .. });
+        sessions.iter().filter(is_gone).count().saturating_sub(COURTESY_SESSIONS_MAX)
     }
 
     /// Takes up a session of before the server was started again, which there is room for whatever the limit.
@@ -155,13 +159,13 @@ impl Sessions {
         self.all().iter().filter(|session| session.phase() == Phase::Live).count()
     }
 
-    /// Does what is due on all of them.
-    pub(crate) fn keep_time(&self, now: Instant) {
-        for session in self.all() {
-            if session.keep_time(now) {
-                self.remove(session.id);
-            }
-        }
+    /// Does what is due on all of them. Those that are over are forgotten, and to be ended by the caller.
+    #[must_use]
+    pub(crate) fn keep_time(&self, now: Instant) -> Vec<Arc<Session>> {
+        let mut over = self.all();
+        over.retain(|session| session.keep_time(now));
+        over.iter().for_each(|session| self.remove(session.id));
+        over
     }
 }
 

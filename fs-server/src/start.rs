@@ -29,10 +29,10 @@ use crate::tree::Tree;
 const FAILED: u8 = 1;
 /// Exit code for options that make no sense together.
 const USAGE: u8 = 2;
-/// Most threads that run what does not sleep.
+/// Most threads that run what does not sleep, beside one that is kept free for others while calls hang.
 const WORKERS_MAX: usize = 16;
-/// Most threads that sleep.
-const SLEEPERS_MAX: usize = 64;
+/// Most threads that sleep. What finds none waits for one: 16 sessions that hang with all their calls leave none.
+const SLEEPERS_MAX: usize = 256;
 /// One of so many descriptors may be a connection; most are for files.
 const DESCRIPTORS_PER_CONNECTION: usize = 8;
 /// Descriptors for everything else: listeners, the log, directories that are being made.
@@ -83,10 +83,9 @@ fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     // Modes are what clients ask for, with their own mask.
     rustix::process::umask(rustix::fs::Mode::empty());
     let tree = Arc::new(open_tree(options, &descriptors)?);
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, WORKERS_MAX));
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(
-            std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, WORKERS_MAX)),
-        )
+        .worker_threads(cores + 1)
         .max_blocking_threads(SLEEPERS_MAX)
         .thread_name("nearfs-serve")
         .enable_all()

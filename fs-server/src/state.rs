@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) boot: BootId,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) connections_max: usize,
+    /// Whether sessions of lost clients are being ended at the moment.
+    pub(crate) is_making_room: AtomicBool,
     stopping: AtomicBool,
     stop: Notify,
 }
@@ -65,6 +67,7 @@ impl Shared {
             boot,
             connections: Arc::new(Semaphore::new(connections_max)),
             connections_max,
+            is_making_room: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),
         })

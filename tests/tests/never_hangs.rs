@@ -99,6 +99,37 @@ fn a_call_that_the_servers_disk_holds_up_holds_up_nobody_else() {
 }
 
 #[test]
+fn any_number_of_calls_that_hang_hold_up_nobody_else() {
+    mounting!();
+    let world = World::new();
+    let cores = thread::available_parallelism().map_or(2, |cores| cores.get());
+    // More than the server has threads for calls that do not sleep.
+    let hanging: Vec<_> = (0..cores.min(16) + 3).map(|n| world.mount(&format!("hanging{n}"), "")).collect();
+    let beside = world.mount("beside", "");
+    let rule = format!("mkdirat:delay_enter={}", HELD_UP.as_micros());
+    let injection = Injection::start(world.server().companion().pid(), &world.directory("log"), &[&rule]);
+    let Some(_injection) = injection else { return };
+    thread::scope(|scope| {
+        let make = |(n, mount): (usize, &Mount)| fs::create_dir(mount.join(format!("d{n}")));
+        let making: Vec<_> =
+            hanging.iter().enumerate().map(|hangs| scope.spawn(move || make(hangs))).collect();
+        let mut rounds = 0;
+        while !making.iter().any(|making| making.is_finished()) {
+            let begun = Instant::now();
+            fs::write(beside.join("f"), format!("{rounds}")).unwrap();
+            fs::remove_file(beside.join("f")).unwrap();
+            if rounds == 1 {
+                drop(world.mount("newcomer", ""));
+            }
+            assert!(begun.elapsed() < HELD_UP / 2, "after {rounds} rounds: {:?}", begun.elapsed());
+            rounds += 1;
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(making.into_iter().all(|making| making.join().unwrap().is_ok()) && rounds > 3);
+    });
+}
+
+#[test]
 fn nobody_sleeps_uninterruptibly_for_longer_than_the_time_out() {
     mounting!();
     let world = World::new();
