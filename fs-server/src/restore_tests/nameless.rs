@@ -24,6 +24,59 @@ fn links(world: &mut World, session: u64, (fh, node): (Fh, Node)) -> u32 {
 }
 
 #[test]
+fn a_file_without_a_name_lives_as_long_as_it_is_open() {
+    let mut world = World::new();
+    let hidden = |world: &World| fs::read_dir(world.base.path().join("state/open")).unwrap().count();
+    for (text, rename_over) in [("f", false), ("g", true)] {
+        fs::write(world.path(text), "kept").unwrap();
+        let session = world.begin();
+        let other = world.begin();
+        let fh = world.open(other, text, libc::O_RDONLY);
+        let parent = world.files(session).root;
+        let request = if rename_over {
+            fs::write(world.path("new"), "new").unwrap();
+            let (new_parent, mode) = (parent, RenameMode::Replace);
+            Request::Rename { parent, name: name("new"), new_parent, new_name: name(text), mode }
+        } else {
+            Request::Unlink { parent, name: name(text) }
+        };
+        world.ask(session, request, b"").unwrap();
+        assert_eq!(hidden(&world), 1);
+        for _ in 0..2 {
+            assert_eq!(world.read(other, fh).unwrap(), b"kept");
+            let node = world.files(other).files.get(fh).unwrap().node;
+            let attr = world.ask(other, Request::GetAttr { node, fh: Some(fh) }, b"");
+            assert!(matches!(attr, Ok(Reply::Attr(Attr { nlink: 0, .. }))), "{attr:?}");
+            world.restart();
+        }
+        world.files(other).end();
+        assert_eq!(hidden(&world), 0);
+        world.files(session).end();
+    }
+}
+
+#[test]
+fn a_file_that_nobody_has_open_or_that_has_other_names_is_not_kept() {
+    let mut world = World::new();
+    let session = world.begin();
+    let parent = world.files(session).root;
+    fs::write(world.path("closed"), "").unwrap();
+    fs::write(world.path("a"), "").unwrap();
+    fs::hard_link(world.path("a"), world.path("b")).unwrap();
+    let _open = world.open(session, "a", libc::O_RDONLY);
+    for text in ["closed", "a"] {
+        world.ask(session, Request::Unlink { parent, name: name(text) }, b"").unwrap();
+    }
+    assert_eq!(fs::read_dir(world.base.path().join("state/open")).unwrap().count(), 0);
+    world.ask(session, Request::Unlink { parent, name: name("b") }, b"").unwrap();
+    assert_eq!(fs::read_dir(world.base.path().join("state/open")).unwrap().count(), 1);
+    world.restart();
+    world.files(session).end();
+    world.restart();
+    assert_eq!(fs::read_dir(world.base.path().join("state/open")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_file_that_never_had_a_name_lives_as_long_as_it_is_open() {
     let mut world = World::new();
     let session = world.begin();
