@@ -6,10 +6,12 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,6 +54,16 @@ fn build() -> PathBuf {
     }
     run_within(cargo.current_dir(env!("CARGO_MANIFEST_DIR")), BUILD_TIME_MAX);
     directory.join("nearfs")
+}
+
+/// An address that nobody else uses, at which a server can be started again and again. A port of 127.0.0.1 that was free
+/// a moment ago may be another process' by then, if only as the end of a connection.
+pub fn own_address() -> SocketAddr {
+    static LAST_PORT: AtomicU16 = AtomicU16::new(20_000);
+    // Numbers of processes have up to 22 bits.
+    let [high, middle, low] = [16, 8, 0].map(|shift| (std::process::id() >> shift) as u8);
+    let port = LAST_PORT.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from(([127, high | 0x40, middle, low], port))
 }
 
 /// A directory with a server on it.

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nearfs_tests::harness::{
-    Companion, Mount, World, can_mount, end_within, holds_within, program, watchdog,
+    Companion, Mount, World, can_mount, end_within, holds_within, own_address, program, watchdog,
 };
 use nearfs_tests::injection::Injection;
 use parking_lot::Mutex;
@@ -56,9 +55,7 @@ impl Phoenix {
             return None;
         }
         let world = World::new();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
+        let address = own_address().to_string();
         let state = world.directory("state");
         let mut options: Vec<String> = options.iter().map(|&option| option.into()).collect();
         options.extend(["--state-dir".into(), state.to_str().unwrap().into()]);

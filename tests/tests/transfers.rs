@@ -2,12 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The allowance for tests does not reach their shared functions.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nearfs_tests::harness::{Companion, World, end_within, holds_within, program};
+use nearfs_tests::harness::{Companion, World, end_within, holds_within, own_address, program};
 use nearfs_tests::proxy::{Calls, Endpoint, FaultProxy, Way};
 use nearfs_tests::random::noise;
 
@@ -51,9 +50,7 @@ impl Ground {
     fn with_options(options: Vec<String>) -> Ground {
         let world = World::new();
         world.directory("here");
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
+        let address = own_address().to_string();
         let mut ground = Ground { world, address, options, server: None };
         ground.start();
         ground

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::process::{Own, ends_within, send, usage, wait_within};
 use super::report::Report;
-use crate::harness::{is_mounted, program};
+use crate::harness::{is_mounted, own_address, program};
 use crate::proxy::FaultProxy;
 
 /// How long a mounting may take.
@@ -55,7 +55,7 @@ impl Place {
         for name in ["export", "state"] {
             fs::create_dir(directory.path().join(name))?;
         }
-        let (server, address) = start_server(directory.path(), "127.0.0.1:0")?;
+        let (server, address) = start_server(directory.path(), &own_address().to_string())?;
         let target: std::net::SocketAddr = address.parse()?;
         let proxy = FaultProxy::start(target)?;
         let mut place = Place { directory, mounts: Vec::new(), server: Some(server), address, proxy };
