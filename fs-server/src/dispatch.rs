@@ -126,7 +126,7 @@ impl SessionFiles {
             Request::Lookup { parent, name, also_open } => self.lookup(*parent, name, *also_open),
             Request::Forget { nodes } => self.forget(nodes),
             Request::GetAttr { node, fh } => self.get_attr(*node, *fh),
-            Request::SetAttr { node, fh, set } => self.set_attr(*node, *fh, set, pace),
+            Request::SetAttr { node, fh, set } => self.set_attr((id, &call.caller), (*node, *fh), set, pace),
             Request::Access { node, mask } => self.access(*node, *mask),
             Request::ReadLink { node } => self.read_link(*node),
             Request::Symlink { parent, name, target } => self.symlink(*parent, name, target),
@@ -141,10 +141,10 @@ impl SessionFiles {
                 self.rename((*parent, name), (*new_parent, new_name), *mode)
             }
             Request::Open { node, flags, content_bytes_max } => {
-                self.open(*node, *flags, *content_bytes_max, pace)
+                self.open(id, *node, *flags, *content_bytes_max, pace)
             }
             Request::Create { parent, name, mode, umask, flags } => {
-                self.create(*parent, name, (*mode, *umask), *flags, pace)
+                self.create(id, (*parent, name), (*mode, *umask), *flags, pace)
             }
             Request::CreateUnnamed { parent, mode, umask, flags } => {
                 self.create_unnamed(*parent, (*mode, *umask), *flags)

@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use nearfs_protocol::attr::{Attr, Lock, LockKind, LockStyle};
+use nearfs_protocol::attr::{Attr, Lock, LockKind, LockStyle, SetAttr};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::greeting::{GrantedLimits, Identity};
 use nearfs_protocol::id::{BootId, Fh, Node, RequestId, SessionToken};
@@ -18,6 +18,7 @@ use super::*;
 use crate::descriptor::Descriptors;
 use crate::dispatch::Served;
 use crate::keep::{Keeper, is_kept};
+use crate::store::AfterTruncation;
 
 #[path = "restore_tests/moved.rs"]
 mod moved;
@@ -200,6 +201,7 @@ impl World {
             let size = fs::metadata(self.path("f")).unwrap().size();
             self.files(session).intend_append(id, *fh, size, length).unwrap();
         }
+        self.intend_truncation(session, id, request);
         if let Some(effect) = effect {
             effect(self);
         }
@@ -210,6 +212,21 @@ impl World {
             assert_eq!(remembered.fingerprint, 77);
             remembered.answer
         })
+    }
+
+    /// As those requests do that set a size.
+    fn intend_truncation(&self, session: u64, id: RequestId, request: &Request) {
+        let (size, rest) = match request {
+            Request::SetAttr { set: set @ SetAttr { size: Some(size), .. }, .. } => {
+                let set = SetAttr { size: None, ..*set };
+                (*size, AfterTruncation::Set { caller: Caller::default(), set })
+            }
+            Request::Open { flags, .. } => (0, AfterTruncation::Open { flags: *flags }),
+            _ => return,
+        };
+        let files = self.files(session);
+        let attr = files.tree.export.attr_of(files.reach(files.root).unwrap(), c"f").unwrap();
+        files.intend_truncation(id, &attr, size, rest).unwrap();
     }
 
     fn length_of(&self, request: &Request) -> Option<u64> {
@@ -405,7 +422,7 @@ fn a_damaged_session_is_dropped_and_the_others_stay() {
 fn each_mutation_in_limbo_is_taken_for_what_it_was() {
     type Effect = fn(&World);
     type Case = (fn(Node, Fh, &Attr) -> Request, Effect, &'static str);
-    let cases: [Case; 15] = [
+    let cases: [Case; 18] = [
         (
             |parent, _, _| Request::MakeDir { parent, name: name("n"), mode: 0o700, umask: 0 },
             |world| fs::create_dir(world.path("n")).unwrap(),
@@ -485,7 +502,7 @@ fn each_mutation_in_limbo_is_taken_for_what_it_was() {
         ),
         (
             |_, fh, _| Request::Allocate { fh, mode: 8, offset: 0, length: 4 },
-            |world| fs::OpenOptions::new().write(true).open(world.path("f")).unwrap().set_len(4).unwrap(),
+            |world| cut_off(world, 4),
             "Ok(Changed",
         ),
         (
@@ -500,6 +517,37 @@ fn each_mutation_in_limbo_is_taken_for_what_it_was() {
             |_, _, attr| Request::RemoveXattr { node: attr.node, name: b"user.old".to_vec() },
             |world| rustix::fs::removexattr(world.path("f"), c"user.old").unwrap(),
             "Ok(Done",
+        ),
+        (
+            |_, fh, attr| {
+                let set = SetAttr { size: Some(3), mode: Some(0o640), ..SetAttr::default() };
+                Request::SetAttr { node: attr.node, fh: Some(fh), set }
+            },
+            |world| cut_off(world, 3),
+            "Ok(Changed",
+        ),
+        (
+            // Somebody else has written to it by the time.
+            |_, fh, attr| {
+                let set = SetAttr { size: Some(3), ..SetAttr::default() };
+                Request::SetAttr { node: attr.node, fh: Some(fh), set }
+            },
+            |world| {
+                cut_off(world, 3);
+                append(world, b"others");
+            },
+            "Ok(Changed",
+        ),
+        (
+            |_, _, attr| {
+                let flags = (libc::O_WRONLY | libc::O_TRUNC) as u32;
+                Request::Open { node: attr.node, flags, content_bytes_max: 0 }
+            },
+            |world| {
+                cut_off(world, 0);
+                append(world, b"others");
+            },
+            "Ok(Opened",
         ),
     ];
     for (number, (request, effect, expected)) in cases.into_iter().enumerate() {
@@ -544,6 +592,10 @@ fn append(world: &World, bytes: &[u8]) {
     if let Ok(mut file) = fs::OpenOptions::new().append(true).open(world.path("f")) {
         file.write_all(bytes).unwrap();
     }
+}
+
+fn cut_off(world: &World, size: u64) {
+    fs::OpenOptions::new().write(true).open(world.path("f")).unwrap().set_len(size).unwrap();
 }
 
 fn set_xattr(world: &World, name: &std::ffi::CStr) {

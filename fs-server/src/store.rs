@@ -31,7 +31,7 @@ use crate::lock::Journal;
 use directory::Directory;
 
 pub use directory::{StateError, default_directories};
-pub(crate) use intent::{Intent, Publishing};
+pub(crate) use intent::{AfterTruncation, Intent, Publishing};
 pub(crate) use record::{Begun, Found, Image, Opened};
 pub(crate) use session::{Restored, SessionRecord};
 pub(crate) use slot::{Kept, Outcome};

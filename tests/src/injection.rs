@@ -43,6 +43,11 @@ impl Injection {
         Some(Injection { strace, log })
     }
 
+    /// Ends in the middle of a delay, for which a process that was killed otherwise waits.
+    pub fn break_off(mut self) {
+        let _ = self.strace.kill();
+    }
+
     /// How many calls have failed by it.
     pub fn count(&self) -> usize {
         fs::read_to_string(&self.log).unwrap_or_default().matches("(INJECTED)").count()

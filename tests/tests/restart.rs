@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,7 @@ use nearfs_tests::harness::{
     Companion, Mount, World, can_mount, end_within, holds_within, own_address, program, watchdog,
 };
 use nearfs_tests::injection::Injection;
+use nearfs_tests::proxy::{FaultProxy, Way};
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 
@@ -408,6 +410,40 @@ fn each_change_happens_once_while_the_server_is_killed() {
         entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with(first)).count()
     };
     assert_eq!((count('d'), count('m'), count('f'), count('l')), (0, 0, 500, 501));
+}
+
+/// The server is killed when the file has been cut off and before anybody, and the server's own notes, could be told.
+#[test]
+fn a_file_is_cut_off_once_though_the_server_is_killed_meanwhile() {
+    let cuts: [fn(&Path) -> std::io::Result<()>; 2] =
+        [|path| File::create(path).map(drop), |path| OpenOptions::new().write(true).open(path)?.set_len(0)];
+    for cut in cuts {
+        let Some(server) = Phoenix::rise() else { return };
+        let _watchdog = watchdog(TEST_TIME_MAX);
+        let proxy = FaultProxy::start(server.address.parse::<SocketAddr>().unwrap()).unwrap();
+        let mount = server.world.mount_through(&proxy.endpoint().to_string(), "mount", "");
+        let (file, beside) = (mount.join("f"), server.mount("beside"));
+        fs::write(&file, "first").unwrap();
+        let rules = ["truncate", "ftruncate"].map(|call| format!("{call}:delay_exit=60000000"));
+        let rules = [rules[0].as_str(), rules[1].as_str()];
+        let pid = server.present.lock().as_ref().unwrap().pid();
+        let Some(injection) = Injection::start(pid, &server.world.directory("log"), &rules) else { return };
+        thread::scope(|scope| {
+            let cutting = scope.spawn(|| cut(&file));
+            let size = || fs::metadata(server.world.export().join("f")).unwrap().size();
+            assert!(holds_within(BACK_TIME_MAX, || size() == 0), "it is not cut off");
+            // He who is cut off hears of it when somebody else has written to the file.
+            proxy.black_hole(&Way::BOTH);
+            server.present.lock().as_ref().unwrap().signal(libc::SIGKILL);
+            injection.break_off();
+            server.restart();
+            fs::write(beside.join("f"), "second").unwrap();
+            proxy.clear();
+            cutting.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read_to_string(server.world.export().join("f")).unwrap(), "second");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "second");
+    }
 }
 
 #[test]

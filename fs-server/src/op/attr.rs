@@ -4,14 +4,15 @@ use std::os::fd::AsFd;
 
 use nearfs_protocol::attr::{Attr, SetAttr};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Fh, Node};
-use nearfs_protocol::message::Reply;
+use nearfs_protocol::id::{Fh, Node, RequestId};
+use nearfs_protocol::message::{Caller, Reply};
 
 use super::Outcome;
 use crate::export::Reached;
 use crate::identity;
 use crate::op::Pace;
 use crate::session_files::{At, SessionFiles};
+use crate::store::AfterTruncation;
 
 /// Set-user-id and set-group-id.
 const SET_ID_BITS: u32 = libc::S_ISUID | libc::S_ISGID;
@@ -24,7 +25,13 @@ impl SessionFiles {
         Ok(Reply::Attr(self.tree.export.attr(&at)?).into())
     }
 
-    pub(crate) fn set_attr(&self, node: Node, fh: Option<Fh>, set: &SetAttr, pace: Pace) -> Outcome {
+    pub(crate) fn set_attr(
+        &self,
+        (id, caller): (RequestId, &Caller),
+        (node, fh): (Node, Option<Fh>),
+        set: &SetAttr,
+        pace: Pace,
+    ) -> Outcome {
         if let Some(Err(Errno::EIO)) = fh.map(|fh| self.files.get(fh)) {
             // A late writer may not cut the file off either.
             return Err(Errno::EIO.into());
@@ -37,6 +44,10 @@ impl SessionFiles {
             At::Open(file) if file.writable && fh.is_some() => Reached::Open(file.as_fd()),
             At::Open(_) | At::Held(_) => Reached::Path(at.as_fd()),
         };
+        if let Some(size) = set.size {
+            let rest = AfterTruncation::Set { caller: caller.clone(), set: SetAttr { size: None, ..*set } };
+            self.intend_truncation(id, &before, size, rest)?;
+        }
         match export.set_attr(reached, set) {
             Err(Errno::EPERM) if self.only_drops_set_id(&at, &before, set) => {
                 identity::as_server(|| export.set_attr(reached, set))?;

@@ -1,6 +1,6 @@
 //! What is noted before a mutation that must not be applied twice, and what is kept of a file whose last name goes.
 
-use nearfs_protocol::attr::{FileKind, Time};
+use nearfs_protocol::attr::{Attr, FileKind, Time};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::id::{Fh, Node, RequestId};
 use nearfs_protocol::limits::PUBLISHED_MAX;
@@ -11,7 +11,7 @@ use crate::export::{Glance, c_name, kind_of_mode};
 use crate::identity;
 use crate::keep::Keeper;
 use crate::session_files::SessionFiles;
-use crate::store::{Intent, Publishing};
+use crate::store::{AfterTruncation, Intent, Publishing};
 
 impl SessionFiles {
     /// Notes what it takes to see after the server was killed whether this call was carried out. At most one quick look
@@ -28,6 +28,18 @@ impl SessionFiles {
     pub(crate) fn intend_append(&self, id: RequestId, fh: Fh, size: u64, length: u64) -> Result<(), Errno> {
         let Some(Keeper { record, .. }) = &self.keeper else { return Ok(()) };
         record.intend(id, &Intent::Append { fh, size, length })
+    }
+
+    /// The same for a new size, while nobody else changes the file with these attributes.
+    pub(crate) fn intend_truncation(
+        &self,
+        id: RequestId,
+        attr: &Attr,
+        size: u64,
+        rest: AfterTruncation,
+    ) -> Result<(), Errno> {
+        let Some(Keeper { record, .. }) = &self.keeper else { return Ok(()) };
+        record.intend(id, &Intent::Truncate { node: attr.node, size, before: attr.change, rest })
     }
 
     fn intent(&self, Call { caller, request }: &Call) -> Option<Intent> {
@@ -98,7 +110,8 @@ impl SessionFiles {
                 };
                 Some(Intent::Resize { fh: *fh, size_after })
             }
-            // The write itself notes where the end is, once nobody else changes the file.
+            // A write itself notes where the end is, and what sets a size what is changed by that, once nobody else changes
+            // the file.
             Request::Write { .. }
             | Request::Lookup { .. }
             | Request::Forget { .. }

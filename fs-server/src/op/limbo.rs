@@ -2,7 +2,7 @@
 //! the disk, once, before anybody can change it.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use nearfs_protocol::attr::{Attr, FileKind, SetAttr, Time};
@@ -15,7 +15,7 @@ use nearfs_protocol::session::server::Remembered;
 use crate::export::{Inode, Opening, Reached, c_name};
 use crate::identity;
 use crate::session_files::SessionFiles;
-use crate::store::{Intent, Kept, Outcome, Publishing};
+use crate::store::{AfterTruncation, Intent, Kept, Outcome, Publishing};
 use crate::tree::named;
 
 /// Nodes of which it is known who made them.
@@ -118,6 +118,13 @@ impl SessionFiles {
                 let attr = self.tree.export.attr(&*self.files.get(*fh)?)?;
                 Ok((attr.size == *size_after).then_some(Ok(Reply::Changed { before: Change::UNSURE, attr })))
             }
+            Intent::Truncate { node, size, before, rest } => {
+                let attr = self.tree.export.attr(&self.reach(*node)?)?;
+                if attr.size != *size && attr.change == *before {
+                    return Ok(None);
+                }
+                self.after_truncation(*node, rest).map(Some)
+            }
             Intent::Xattr { node, name, sets } => {
                 Ok((self.has_xattr(*node, name)? == *sets).then_some(Ok(Reply::Done)))
             }
@@ -146,16 +153,44 @@ impl SessionFiles {
         flags: u32,
         attr: &Attr,
     ) -> Result<Answer, Errno> {
+        let at = self.tree.export.open_path(&self.reach(parent)?, &c_name(name)?)?;
+        let (fh, attr) = self.reopen_by(at.as_fd(), attr.node, flags)?;
+        self.count(&attr, &named(parent, name));
+        Ok(Ok(Reply::Created { fh, attr, created: true, parent: self.dir_change(parent)? }))
+    }
+
+    /// Opens a node, which was permitted when it was opened first, as the flags say; it is as it should be already.
+    fn reopen_by(&self, at: BorrowedFd<'_>, node: Node, flags: u32) -> Result<(Fh, Attr), Errno> {
         let asked = Opening::from_flags(flags)?;
         let opening = Opening::again(asked.readable, asked.writable, asked.sync);
-        let directory = self.reach(parent)?;
         let slot = self.slot()?;
-        let at = self.tree.export.open_path(&directory, &c_name(name)?)?;
-        let fd = self.tree.export.open_again(at.as_fd(), opening)?;
-        let attr = self.tree.check(attr.node, fd.as_fd())?;
-        self.count(&attr, &named(parent, name));
-        let fh = self.number(self.opened(fd, attr, opening, slot));
-        Ok(Ok(Reply::Created { fh, attr, created: true, parent: self.dir_change(parent)? }))
+        let fd = self.tree.export.open_again(at, opening)?;
+        let attr = self.tree.check(node, fd.as_fd())?;
+        Ok((self.number(self.opened(fd, attr, opening, slot)), attr))
+    }
+
+    /// Others may have written to the file since it was cut off, and perhaps the rest was done as well.
+    fn after_truncation(&self, node: Node, rest: &AfterTruncation) -> Result<Answer, Errno> {
+        let at = self.reach(node)?;
+        match rest {
+            AfterTruncation::Set { caller, set } => {
+                let set_rest = || self.tree.export.set_attr(Reached::Path(at.as_fd()), set);
+                let acting = identity::act_as(self.tree.identity(), caller);
+                let outcome = acting.and_then(|()| set_rest());
+                identity::become_server()?;
+                let attr = self.tree.export.attr(&at)?;
+                Ok(outcome.map(|()| Reply::Changed { before: Change::UNSURE, attr }))
+            }
+            AfterTruncation::Open { flags } => {
+                let (fh, attr) = self.reopen_by(at.as_fd(), node, *flags)?;
+                Ok(Ok(Reply::Opened { fh, attr, created: false, whole: false }))
+            }
+            AfterTruncation::Create { parent, name, flags } => {
+                let (fh, attr) = self.reopen_by(at.as_fd(), node, *flags)?;
+                self.count(&attr, &named(*parent, name));
+                Ok(Ok(Reply::Created { fh, attr, created: false, parent: self.dir_change(*parent)? }))
+            }
+        }
     }
 
     fn was_renamed(

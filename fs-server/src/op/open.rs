@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nearfs_protocol::attr::{Attr, FileKind, LockStyle, SetAttr};
 use nearfs_protocol::errno::Errno;
-use nearfs_protocol::id::{Fh, Node};
+use nearfs_protocol::id::{Fh, Node, RequestId};
 use nearfs_protocol::limits::{BATCH_ITEMS_MAX, INLINE_BYTES_MAX};
 use nearfs_protocol::message::{ReleasedFile, Reply};
 use nearfs_protocol::name::Name;
@@ -21,6 +21,7 @@ use crate::lock::Owner;
 use crate::node::Place;
 use crate::op::{Pace, Response};
 use crate::session_files::SessionFiles;
+use crate::store::AfterTruncation;
 use crate::tree::named;
 
 /// How often a file that others create and remove at the same time is tried to be created or opened.
@@ -34,31 +35,44 @@ pub(crate) struct Opened {
     attr: Attr,
 }
 
+/// How a file is to be opened, and for which request.
+struct Asked<'a> {
+    id: RequestId,
+    opening: Opening,
+    pace: Pace,
+    /// What the request asks for beside cutting the file off.
+    rest: &'a dyn Fn() -> AfterTruncation,
+}
+
 impl SessionFiles {
     pub(crate) fn open(
         self: &Arc<Self>,
+        id: RequestId,
         node: Node,
         flags: u32,
         content_bytes_max: u32,
         pace: Pace,
     ) -> Outcome {
         let opening = Opening::from_flags(flags)?;
+        let asked = Asked { id, opening, pace, rest: &|| AfterTruncation::Open { flags } };
         self.known.check(node)?;
         let (kind, place) = self.tree.nodes.place(node)?;
         only_regular(kind)?;
-        let opened = self.open_placed(node, &place, None, opening, pace)?;
+        let opened = self.open_placed(node, &place, None, &asked)?;
         self.answer_opened(opened, content_bytes_max, opened_reply)
     }
 
     pub(crate) fn create(
         self: &Arc<Self>,
-        parent: Node,
-        name: &Name,
+        id: RequestId,
+        (parent, name): (Node, &Name),
         (mode, umask): (u32, u32),
         flags: u32,
         pace: Pace,
     ) -> Outcome {
         let opening = Opening::from_flags(flags)?;
+        let rest = || AfterTruncation::Create { parent, name: name.clone(), flags };
+        let asked = Asked { id, opening, pace, rest: &rest };
         let directory = self.reach(parent)?;
         let place = named(parent, name);
         let c_name = c_name(name)?;
@@ -72,7 +86,7 @@ impl SessionFiles {
                     (self.opened(fd, attr, opening, slot), true)
                 }
                 Err(Errno::EEXIST) if flags & libc::O_EXCL as u32 == 0 => {
-                    match self.open_existing((directory.as_fd(), &c_name), &place, opening, pace) {
+                    match self.open_existing((directory.as_fd(), &c_name), &place, &asked) {
                         Err(Stop::Refused(Errno::ENOENT)) => continue,
                         opened => (opened?, false),
                     }
@@ -93,13 +107,12 @@ impl SessionFiles {
         &self,
         (directory, name): (BorrowedFd<'_>, &CStr),
         place: &Place,
-        opening: Opening,
-        pace: Pace,
+        asked: &Asked<'_>,
     ) -> Result<Opened, Stop> {
         let found = self.tree.export.open_path(directory, name)?;
         let attr = self.tree.export.attr(&found)?;
         match only_regular(attr.kind) {
-            Ok(()) => self.open_placed(attr.node, place, Some(found.as_fd()), opening, pace),
+            Ok(()) => self.open_placed(attr.node, place, Some(found.as_fd()), asked),
             Err(Errno::EISDIR) => Err(Errno::EISDIR.into()),
             // The client's kernel looks it up again and does what is right for its kind.
             Err(_) => Err(Errno::ESTALE.into()),
@@ -212,8 +225,7 @@ impl SessionFiles {
         node: Node,
         place: &Place,
         at: Option<BorrowedFd<'_>>,
-        opening: Opening,
-        pace: Pace,
+        &Asked { id, opening, pace, rest }: &Asked<'_>,
     ) -> Result<Opened, Stop> {
         let slot = self.slot()?;
         let _changing = if opening.truncate { Some(self.changing(node, pace)?) } else { None };
@@ -227,6 +239,7 @@ impl SessionFiles {
         if !opening.truncate {
             return Ok(self.opened(fd, attr, opening, slot));
         }
+        self.intend_truncation(id, &attr, 0, rest())?;
         let reached = if opening.writable { Reached::Open(fd.as_fd()) } else { Reached::Path(fd.as_fd()) };
         self.tree.export.set_attr(reached, &SetAttr { size: Some(0), ..SetAttr::default() })?;
         let attr = self.tree.export.attr(&fd)?;

@@ -1,4 +1,4 @@
-//! Files that were made without a name (`O_TMPFILE`).
+//! Files that were made without a name (`O_TMPFILE`), or have lost it.
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! What is noted before a mutation that must not be applied twice: as much as it takes to see later, from the disk
 //! alone, whether it was.
 
-use nearfs_protocol::attr::{FileKind, Time};
-use nearfs_protocol::id::{Fh, Node};
+use nearfs_protocol::attr::{FileKind, SetAttr, Time};
+use nearfs_protocol::id::{Change, Fh, Node};
 use nearfs_protocol::message::{Caller, Publication, RenameMode};
 use nearfs_protocol::name::Name;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,19 @@ pub(crate) enum Intent {
         name: Vec<u8>,
         sets: bool,
     },
+    /// A file is cut off or made longer: it was if it has that size, or has been changed since.
+    Truncate { node: Node, size: u64, before: Change, rest: AfterTruncation },
+}
+
+/// What else a request asks for that cuts a file off. It may be done again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AfterTruncation {
+    /// Further attributes are set, on behalf of a caller.
+    Set { caller: Caller, set: SetAttr },
+    /// The file is open then as the flags say.
+    Open { flags: u32 },
+    /// The same for a name in this directory that was to be created if it was not there.
+    Create { parent: Node, name: Name, flags: u32 },
 }
 
 /// A staged file that gets its name.
