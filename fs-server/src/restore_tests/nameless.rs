@@ -3,7 +3,11 @@
 use super::*;
 
 fn make(world: &mut World, session: u64) -> (Fh, Node) {
-    let (parent, flags) = (world.files(session).root, libc::O_RDWR as u32);
+    make_with(world, session, libc::O_RDWR)
+}
+
+fn make_with(world: &mut World, session: u64, flags: i32) -> (Fh, Node) {
+    let (parent, flags) = (world.files(session).root, flags as u32);
     let make = Request::CreateUnnamed { parent, mode: 0o600, umask: 0, flags };
     let Ok(Reply::Opened { fh, attr, .. }) = world.ask(session, make, b"") else { panic!("not made") };
     assert_eq!(attr.nlink, 0);
@@ -106,4 +110,14 @@ fn a_file_gets_its_first_name_in_a_later_life_of_the_server() {
     world.files(session).end();
     assert_eq!(fs::read(world.path("n")).unwrap(), b"content");
     assert_eq!((hidden(&world), fs::metadata(world.path("n")).unwrap().nlink()), (0, 1));
+}
+
+#[test]
+fn a_file_that_may_never_have_a_name_is_gone_with_the_process() {
+    let mut world = World::new();
+    let session = world.begin();
+    let file = make_with(&mut world, session, libc::O_RDWR | libc::O_EXCL);
+    assert_eq!(hidden(&world), 0);
+    world.restart();
+    assert_eq!(world.read(session, file.0), Err(Errno::EIO));
 }
