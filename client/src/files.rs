@@ -29,6 +29,8 @@ pub(crate) struct OpenFile {
     pub(crate) readahead: Mutex<Readahead>,
     /// Why bytes that a program had put into a mapping never reached the server.
     pub(crate) lost: OnceLock<Errno>,
+    /// Why a write that its program did not wait for was not made.
+    pub(crate) failed: OnceLock<Errno>,
     /// What was written to it and may be in the server's memory only.
     pub(crate) unsynced: Unsynced,
 }
@@ -73,6 +75,12 @@ impl Syncing {
 }
 
 impl OpenFile {
+    /// Errors: why something that was written through it may be lost. It stays so until the file is closed.
+    pub(crate) fn check(&self) -> Result<(), Errno> {
+        self.failed.get().map_or(Ok(()), |errno| Err(*errno))?;
+        self.unsynced.check()
+    }
+
     /// Whether writes go to the end of the file, wherever that is.
     pub(crate) fn appends(&self) -> bool {
         self.flags & libc::O_APPEND != 0

@@ -12,6 +12,7 @@ use nearfs_client::cache::block::BLOCK_BYTES;
 use nearfs_client::config::VfsConfig;
 use nearfs_client::error::ConnectError;
 use nearfs_client::vfs::Vfs;
+use nearfs_client::vfs::behind::BEHIND_BYTES_MAX;
 use nearfs_protocol::greeting::Identity;
 use nearfs_transport::address::{Address, Source, SourceError};
 use parking_lot::Mutex;
@@ -162,6 +163,7 @@ fn serve(
     end_on_signal(&live)?;
     let vfs = Vfs::connect(source, vfs_config(&settings))?;
     let plan = Plan::new(&vfs, &settings);
+    vfs.write_behind(plan.write_behind_bytes);
 
     // A signal from here on waits until there is something to unmount.
     let mut slot = live.lock();
@@ -237,6 +239,7 @@ struct Plan {
     wanted: Wanted,
     acl: SessionACL,
     max_read_bytes: Option<u32>,
+    write_behind_bytes: u64,
     config: Config,
 }
 
@@ -251,6 +254,7 @@ impl Plan {
         let shared = settings.access != Access::Owner;
         let default_permissions = settings.default_permissions.unwrap_or(passthrough || shared);
         let read_only = if welcome.read_only { MountFlags::RDONLY } else { MountFlags::empty() };
+        let is_far = vfs.is_measured_far();
         let mut config = Config::default();
         let threads = std::thread::available_parallelism().map_or(THREADS.0, usize::from);
         config.n_threads = Some(threads.clamp(THREADS.0, THREADS.1));
@@ -269,9 +273,12 @@ impl Plan {
                 Access::Owner | Access::Other => SessionACL::All,
             },
             // The kernel asks for the parts of a direct read one after the other.
-            max_read_bytes: settings
-                .max_read_bytes
-                .or((!vfs.is_measured_far()).then_some(NEAR_READ_BYTES_MAX)),
+            max_read_bytes: settings.max_read_bytes.or((!is_far).then_some(NEAR_READ_BYTES_MAX)),
+            write_behind_bytes: settings.write_behind_bytes.unwrap_or(if is_far {
+                BEHIND_BYTES_MAX
+            } else {
+                0
+            }),
             config,
         }
     }

@@ -26,6 +26,8 @@ pub struct MountSettings {
     pub default_permissions: Option<bool>,
     /// Most bytes of one read request; `None` leaves it to the kernel.
     pub max_read_bytes: Option<u32>,
+    /// Bytes of a file that may be on their way while its program goes on; `None` leaves it to the distance of the server.
+    pub write_behind_bytes: Option<u64>,
     /// The source to show instead of the real one.
     pub fsname: Option<String>,
     /// Mount over a directory that has something in it.
@@ -186,6 +188,7 @@ impl Default for MountSettings {
             access: Access::Owner,
             default_permissions: None,
             max_read_bytes: None,
+            write_behind_bytes: None,
             fsname: None,
             nonempty: false,
             insecure: false,
@@ -288,6 +291,9 @@ impl MountSettings {
             }
             "readahead" => {
                 self.vfs.readahead_bytes = bytes(value).ok_or_else(|| wants("bytes, as in 16M"))?;
+            }
+            "write_behind" => {
+                self.write_behind_bytes = Some(bytes(value).ok_or_else(|| wants("bytes, as in 16M"))?);
             }
             "max_read" => {
                 let size = bytes(value).filter(|size| *size >= MAX_READ_MIN);

@@ -73,6 +73,8 @@ fn values() {
         assert_eq!(vfs(list).local_lock, expected);
     }
     assert_eq!(parse("max_read=128K").max_read_bytes, Some(131_072));
+    assert_eq!(parse("write_behind=2M").write_behind_bytes, Some(2 << 20));
+    assert_eq!(parse("write_behind=0").write_behind_bytes, Some(0));
     assert_eq!(parse("fsname=a b").fsname.as_deref(), Some("a b"));
 }
 
@@ -141,6 +143,7 @@ fn bad_options_are_named() {
         "cache_size=99999999999G",
         "readahead=a",
         "max_read=1",
+        "write_behind=x",
         "max_read=9G",
         "nconnect=0",
         "nconnect=17",

@@ -27,6 +27,7 @@ pub const MOUNT_OPTIONS: &[(&str, &str)] = &[
     ("local_lock=KIND", "which locks stay on this machine: none (default), flock, posix or all"),
     ("nconnect=N", "connections to the server (3)"),
     ("max_read=BYTES", "largest read request"),
+    ("write_behind=BYTES", "bytes of a file on their way while its program goes on"),
     ("nosuid, nodev", "no setuid programs, no devices; on unless suid, dev are given"),
     ("noexec, noatime", "as mount(8) has them"),
     ("nonempty", "mount over a directory that is not empty"),

@@ -128,15 +128,14 @@ impl World {
         self.mount_through(&self.server().address, name, options)
     }
 
-    /// The same by another address, which leads to the server.
+    /// The same by another address, which leads to the server. Unless told otherwise, programs wait for their writes as where
+    /// the server is near, however slow this machine is.
     #[track_caller]
     pub fn mount_through(&self, address: &str, name: &str, options: &str) -> Mount {
         let place = self.directory(name);
         let mut command = Command::new(program());
         command.arg("mount").arg(format!("nearfs://{address}/")).arg(&place);
-        if !options.is_empty() {
-            command.args(["-o", options]);
-        }
+        command.args(["-o", &format!("write_behind=0,{options}")]);
         command.arg("--log-file").arg(self.ground.directory.path().join(format!("{name}.log")));
         run_within(&mut command, PROMPT);
         Mount { place, ground: Arc::clone(&self.ground) }

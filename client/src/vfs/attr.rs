@@ -11,7 +11,7 @@ use nearfs_protocol::message::{Reply, Request};
 
 use crate::cache::FillToken;
 use crate::identity::Caller;
-use crate::rpc::Outcome;
+use crate::rpc::{Outcome, Patience};
 use crate::vfs::types::{Invalidation, NodeAttr};
 use crate::vfs::{Vfs, tri, unexpected};
 
@@ -25,6 +25,10 @@ impl Vfs {
         done: impl FnOnce(Result<NodeAttr, Errno>) + Send + 'static,
     ) {
         let node = tri!(self.nodes.node(ino), done);
+        if self.behind.is_pending(node) {
+            let again = move |vfs: &Arc<Vfs>, done| vfs.getattr(caller, ino, fh, done);
+            return self.after_writes(caller, node, Patience::Bounded, done, again);
+        }
         if let Some((attr, ttl)) = self.cache.attr(node, Instant::now()) {
             return done(Ok(self.shown(attr, ttl)));
         }
@@ -49,6 +53,10 @@ impl Vfs {
         done: impl FnOnce(Result<NodeAttr, Errno>) + Send + 'static,
     ) {
         let node = tri!(self.nodes.node(ino), done);
+        if self.behind.is_pending(node) {
+            let again = move |vfs: &Arc<Vfs>, done| vfs.setattr(caller, ino, fh, set, done);
+            return self.after_writes(caller, node, Patience::Bounded, done, again);
+        }
         let fh = fh.and_then(|fh| self.files.get(fh).ok()).map(|file| file.fh);
         let set = self.ids.sent(set);
         let token = self.cache.begin_fill();
@@ -131,7 +139,8 @@ impl Vfs {
 
     /// Attributes as the kernel shall get them.
     pub(crate) fn shown(&self, attr: Attr, ttl: Duration) -> NodeAttr {
-        NodeAttr { ino: self.nodes.ino(attr.node.id), attr: self.ids.shown(attr), ttl }
+        let ino = self.nodes.ino(attr.node.id);
+        NodeAttr { ino, attr: self.ids.shown(self.behind.foreseen(attr)), ttl }
     }
 
     /// The attributes of a node after we ourselves changed it; the token is from before we asked for it.

@@ -246,10 +246,11 @@ impl Vfs {
     /// An entry for the kernel, with its attributes if they are wanted. What changed while they were fetched is
     /// not believed: the kernel sees by itself that they are from before the change.
     fn item(&self, parent: Node, entry: &DirEntry, fetched: Option<Fetched>) -> DirItem {
-        let full = fetched.zip(entry.attr).map(|(fetched, attr)| {
+        let full = fetched.zip(entry.attr).and_then(|(fetched, attr)| {
             let ttls = self.ttls(parent, &entry.name, attr.node, fetched);
-            let (entry_ttl, attr_ttl) = ttls.unwrap_or_default();
-            Entry { entry_ttl, attr_ttl, ..self.entry(attr) }
+            // It does not see that of a write that its program did not wait for.
+            let (entry_ttl, attr_ttl) = ttls.or((!self.behind.is_used()).then(Default::default))?;
+            Some(Entry { entry_ttl, attr_ttl, ..self.entry(attr) })
         });
         DirItem {
             ino: entry.ino,

@@ -47,6 +47,12 @@ impl Vfs {
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
+        let node = file.node;
+        if self.behind.is_pending(node) {
+            let again = move |vfs: &Arc<Vfs>, done| vfs.setlk(caller, _ino, fh, lock, wait, done);
+            let patience = if wait { Patience::Endless } else { Patience::Bounded };
+            return self.after_writes(caller, node, patience, done, again);
+        }
         let takes = lock.kind != LockKind::Unlock;
         let waits = takes && wait;
         if waits && self.locked.waiting.fetch_add(1, Ordering::Relaxed) >= LOCK_WAITS_MAX {
@@ -56,7 +62,6 @@ impl Vfs {
         let token = self.cache.begin_fill();
         let patience = if wait { Patience::Endless } else { Patience::Bounded };
         let vfs = Arc::clone(self);
-        let node = file.node;
         let request = Request::SetLock { fh: file.fh, lock, wait };
         let mut owners = self.locked.owners.lock();
         if takes {

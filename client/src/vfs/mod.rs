@@ -6,6 +6,7 @@
 //! `write`, `directory`, `xattr`, `lock`.
 
 mod attr;
+pub mod behind;
 mod directory;
 mod doubt;
 mod learn;
@@ -40,6 +41,7 @@ use crate::foresight::Foresight;
 use crate::identity::{Caller, Ids};
 use crate::nodes::{Nodes, ROOT_INO};
 use crate::rpc::{Ask, Outcome, Patience, Rpc};
+use crate::vfs::behind::Behind;
 use crate::vfs::learn::Learning;
 use crate::vfs::lock::Locked;
 use crate::vfs::types::{Entry, Invalidation};
@@ -56,6 +58,7 @@ pub struct Vfs {
     pub(crate) locked: Locked,
     pub(crate) foresight: Foresight,
     pub(crate) learning: Learning,
+    pub(crate) behind: Behind,
     /// How much reading ahead the link is worth.
     pub(crate) link: LinkEstimate,
     welcome: Welcome,
@@ -101,6 +104,7 @@ impl Vfs {
             locked: Locked::default(),
             foresight: Foresight::default(),
             learning: Learning::default(),
+            behind: Behind::default(),
             link: LinkEstimate::new(),
             welcome,
             config,
@@ -252,7 +256,7 @@ impl Vfs {
 
     /// A node that is gone was led to by a name that stands for another by now, if for any. The kernel looks that up anew
     /// at once, and must not get the old answer again: no name is answered for without the attributes of its node.
-    fn noting_gone(
+    pub(crate) fn noting_gone(
         self: &Arc<Self>,
         node: Node,
         done: impl FnOnce(Outcome) + Send + 'static,
@@ -266,7 +270,7 @@ impl Vfs {
         }
     }
 
-    fn ask(&self, caller: Caller, node: Node, request: Request, patience: Patience) -> Ask {
+    pub(crate) fn ask(&self, caller: Caller, node: Node, request: Request, patience: Patience) -> Ask {
         Ask {
             caller: self.ids.outgoing(caller),
             pid: caller.pid,
@@ -283,7 +287,7 @@ impl Vfs {
         Entry {
             ino: self.nodes.ino(attr.node.id),
             generation: attr.node.generation.0,
-            attr: self.ids.shown(attr),
+            attr: self.ids.shown(self.behind.foreseen(attr)),
             entry_ttl: self.config.entry_timeout,
             attr_ttl: self.config.attr_timeout,
         }
@@ -292,7 +296,8 @@ impl Vfs {
     /// Attributes arrived: remembers them, and lets the kernel's pages go if they prove them old. Returns how
     /// long they are right.
     pub(crate) fn seen(&self, token: FillToken, attr: &Attr) -> Duration {
-        if self.nodes.pages_outdated(attr.node, attr.change) {
+        // While writes are under way it is their answers that tell whether others wrote too.
+        if !self.behind.is_pending(attr.node) && self.nodes.pages_outdated(attr.node, attr.change) {
             self.notify(Invalidation::Node { ino: self.nodes.ino(attr.node.id) });
         }
         self.cache.fill_attr(token, attr, Instant::now())

@@ -344,7 +344,17 @@ impl Vfs {
         self.nodes.grant(attr.node);
         self.nodes.reference(attr.node);
         let attr_ttl = self.seen(token, &attr);
+        let attr = self.latest(token, attr);
         Entry { entry_ttl, attr_ttl, ..self.entry(attr) }
+    }
+
+    /// Attributes that arrived, or later ones that are here: the kernel, which believes that a write was made as soon as its
+    /// program goes on, would take those from before it for those after it.
+    fn latest(&self, token: FillToken, attr: Attr) -> Attr {
+        if !self.behind.is_used() || self.cache.attr_stands(token, attr.node) {
+            return attr;
+        }
+        self.cache.attrs.last_seen(attr.node).unwrap_or(attr)
     }
 
     /// A directory's node and a checked name in it.

@@ -20,7 +20,7 @@ use crate::cache::xattr::CAPABILITY;
 use crate::files::{OpenFile, Unsynced};
 use crate::foresight::{OPENED_AHEAD_TIME_MAX, open_flags};
 use crate::identity::Caller;
-use crate::rpc::Outcome;
+use crate::rpc::{Outcome, Patience};
 use crate::vfs::types::{Entry, Opened};
 use crate::vfs::{Vfs, tri, unexpected};
 
@@ -35,6 +35,10 @@ impl Vfs {
         done: impl FnOnce(Result<Opened, Errno>) + Send + 'static,
     ) {
         let node = tri!(self.nodes.node(ino), done);
+        if self.behind.is_pending(node) {
+            let again = move |vfs: &Arc<Vfs>, done| vfs.open(caller, ino, flags, done);
+            return self.after_writes(caller, node, Patience::Bounded, done, again);
+        }
         self.foresight.opened(node);
         if is_plain_read(flags)
             && let Some(ahead) = self.foresight.take(caller, node, Instant::now())
@@ -100,8 +104,7 @@ impl Vfs {
         });
     }
 
-    /// A descriptor was closed: its process gives up its POSIX locks. Nothing is written late, so that there
-    /// is nothing else to do.
+    /// A descriptor was closed: its process gives up its POSIX locks, and hears of what was written without its waiting.
     pub fn flush(
         self: &Arc<Self>,
         caller: Caller,
@@ -111,7 +114,23 @@ impl Vfs {
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
-        let is_kept = file.unsynced.check();
+        let vfs = Arc::clone(self);
+        self.once_written(caller, file.node, self.writers_patience(), move |waited| match waited {
+            Ok(()) => vfs.flush_written(caller, &file, owner, done),
+            // The descriptor is closed in any case, and what is under way will be written.
+            Err(Errno::EINTR) => done(Ok(())),
+            Err(errno) => done(Err(errno)),
+        });
+    }
+
+    fn flush_written(
+        self: &Arc<Self>,
+        caller: Caller,
+        file: &OpenFile,
+        owner: u64,
+        done: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let is_kept = file.check();
         if !self.locked.take(file.node, owner) {
             return done(is_kept);
         }
@@ -141,7 +160,11 @@ impl Vfs {
         if let Some(errno) = file.lost.get() {
             return done(Err(*errno));
         }
-        tri!(file.unsynced.check(), done);
+        tri!(file.check(), done);
+        if self.behind.is_pending(file.node) {
+            let again = move |vfs: &Arc<Vfs>, done| vfs.fsync(caller, _ino, fh, data_only, done);
+            return self.after_writes(caller, file.node, self.writers_patience(), done, again);
+        }
         let request = Request::Fsync { fh: file.fh, data_only };
         let syncing = self.files.syncing(file.node);
         self.call_writing(caller, file.node, request, None, move |outcome| {
@@ -153,15 +176,18 @@ impl Vfs {
     /// The last descriptor of a file was closed. Nobody waits for it, so that it is closed at the server together with
     /// others, but for locks that somebody may be waiting for.
     pub fn release(self: &Arc<Self>, _ino: u64, fh: u64, flock_owner: Option<u64>) {
-        if let Some(file) = self.files.remove(fh) {
-            self.nodes.closed(file.node);
+        let Some(file) = self.files.remove(fh) else { return };
+        let vfs = Arc::clone(self);
+        let nobody = Caller { uid: 0, gid: 0, pid: 0 };
+        self.once_written(nobody, file.node, Patience::Endless, move |_| {
+            vfs.nodes.closed(file.node);
             let closed =
-                |flock_owner, at_once| self.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
+                |flock_owner, at_once| vfs.released(ReleasedFile { fh: file.fh, flock_owner }, at_once);
             match flock_owner {
-                Some(owner) => self.locked.closed(file.node, owner, fh, |owner| closed(owner, true)),
+                Some(owner) => vfs.locked.closed(file.node, owner, fh, |owner| closed(owner, true)),
                 None => closed(None, false),
             }
-        }
+        });
     }
 
     fn opened(&self, token: FillToken, fh: Fh, flags: i32, attr: &Attr, content: Option<Payload>) -> Opened {
@@ -173,8 +199,8 @@ impl Vfs {
             self.cache.blocks.fill_whole(token, attr.node, attr.change, &content);
         }
         let readahead = Mutex::new(Readahead::new());
-        let (lost, unsynced) = (OnceLock::new(), Unsynced::default());
-        let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead, lost, unsynced };
+        let (lost, failed, unsynced) = (OnceLock::new(), OnceLock::new(), Unsynced::default());
+        let file = OpenFile { node: attr.node, fh: Fh(fh.0), flags, readahead, lost, failed, unsynced };
         // The kernel computes where an append goes from a size that it remembers, so that its pages would be
         // wrong after every append of somebody else.
         let direct_io = self.config.cache_bytes == 0 || file.appends() || file.is_direct();

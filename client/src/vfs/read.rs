@@ -28,6 +28,13 @@ impl Vfs {
         done: impl FnOnce(Result<&[u8], Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
+        if self.behind.is_pending(file.node) {
+            let vfs = Arc::clone(self);
+            return self.once_written(caller, file.node, Patience::Bounded, move |waited| match waited {
+                Ok(()) => vfs.read(caller, _ino, fh, offset, size, done),
+                Err(errno) => done(Err(errno)),
+            });
+        }
         let size = size.min(PAYLOAD_BYTES_MAX as u32);
         if file.is_direct() || self.config.cache_bytes == 0 {
             return self.read_exactly(caller, &file, offset, size, done);

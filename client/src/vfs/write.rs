@@ -1,13 +1,16 @@
-//! Writing: every write reaches the server before it returns.
+//! Writing: every write reaches the server before it returns, unless the server is far away ([`super::behind`]).
 
 use std::sync::Arc;
 
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::{Reply, Request, SeekTarget, WriteAt, WriteSync, Written};
+use nearfs_transport::pool::Payload;
 
 use crate::cache::FillToken;
+use crate::files::OpenFile;
 use crate::identity::Caller;
-use crate::rpc::Outcome;
+use crate::rpc::{Outcome, Patience};
+use crate::vfs::behind::{Turn, range_of};
 use crate::vfs::types::Invalidation;
 use crate::vfs::{Vfs, tri, unexpected};
 
@@ -26,14 +29,43 @@ impl Vfs {
         done: impl FnOnce(Result<u32, Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
-        tri!(file.unsynced.check(), done);
-        let node = file.node;
-        let at = if file.appends() { WriteAt::End } else { WriteAt::Offset(offset) };
-        let sync = if self.config.sync { WriteSync::All } else { WriteSync::None };
-        let expected = (!file.appends()).then_some(offset);
-        let writing = self.cache.blocks.begin_write(node, expected, bytes.len());
-        let token = self.cache.begin_fill();
+        tri!(file.check(), done);
         let content = self.rpc.keep(bytes);
+        self.write_kept((caller, ino, fh), &file, offset, content, is_page, done);
+    }
+
+    fn write_kept(
+        self: &Arc<Self>,
+        (caller, ino, fh): (Caller, u64, u64),
+        file: &Arc<OpenFile>,
+        offset: u64,
+        content: Arc<Payload>,
+        is_page: bool,
+        done: impl FnOnce(Result<u32, Errno>) + Send + 'static,
+    ) {
+        let node = file.node;
+        let sync = if self.config.sync { WriteSync::All } else { WriteSync::None };
+        let range = range_of(offset, &content);
+        let is_plain = sync == WriteSync::None
+            && !is_page
+            && !content.is_empty()
+            && self.config.cache_bytes > 0
+            && !(file.appends() || file.is_synchronous() || file.is_direct());
+        let file = Arc::clone(file);
+        match self.behind.turn(node, &range, is_plain) {
+            Turn::Awaited => {}
+            Turn::Behind => return self.write_late((caller, ino), file, offset, content, done),
+            Turn::Later => {
+                let again = move |vfs: &Arc<Vfs>, done| {
+                    vfs.write_kept((caller, ino, fh), &file, offset, content, is_page, done);
+                };
+                return self.after_writes(caller, node, self.writers_patience(), done, again);
+            }
+        }
+        let at = if file.appends() { WriteAt::End } else { WriteAt::Offset(offset) };
+        let expected = (!file.appends()).then_some(offset);
+        let writing = self.cache.blocks.begin_write(node, expected, content.len());
+        let token = self.cache.begin_fill();
         let payload = Some(Arc::clone(&content));
         let vfs = Arc::clone(self);
         let request = Request::Write { fh: file.fh, at, sync };
@@ -76,6 +108,11 @@ impl Vfs {
         done: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
+        if self.behind.is_pending(file.node) {
+            let again =
+                move |vfs: &Arc<Vfs>, done| vfs.fallocate(caller, _ino, fh, offset, length, mode, done);
+            return self.after_writes(caller, file.node, Patience::Bounded, done, again);
+        }
         let token = self.cache.begin_fill();
         let vfs = Arc::clone(self);
         let request = Request::Allocate { fh: file.fh, mode: mode as u32, offset, length };
@@ -102,10 +139,10 @@ impl Vfs {
     pub fn copy_file_range(
         self: &Arc<Self>,
         caller: Caller,
-        _in_ino: u64,
+        in_ino: u64,
         in_fh: u64,
         from_offset: u64,
-        _out_ino: u64,
+        out_ino: u64,
         out_fh: u64,
         to_offset: u64,
         length: u64,
@@ -113,6 +150,14 @@ impl Vfs {
     ) {
         let from = tri!(self.files.get(in_fh), done);
         let to = tri!(self.files.get(out_fh), done);
+        if let Some(node) = [from.node, to.node].into_iter().find(|node| self.behind.is_pending(*node)) {
+            let again = move |vfs: &Arc<Vfs>, done| {
+                let from = (in_ino, in_fh, from_offset);
+                let to = (out_ino, out_fh, to_offset);
+                vfs.copy_file_range(caller, from.0, from.1, from.2, to.0, to.1, to.2, length, done);
+            };
+            return self.after_writes(caller, node, Patience::Bounded, done, again);
+        }
         let token = self.cache.begin_fill();
         let vfs = Arc::clone(self);
         let request = Request::CopyRange { from: from.fh, from_offset, to: to.fh, to_offset, length };
@@ -137,6 +182,10 @@ impl Vfs {
         done: impl FnOnce(Result<i64, Errno>) + Send + 'static,
     ) {
         let file = tri!(self.files.get(fh), done);
+        if self.behind.is_pending(file.node) {
+            let again = move |vfs: &Arc<Vfs>, done| vfs.lseek(caller, _ino, fh, offset, whence, done);
+            return self.after_writes(caller, file.node, Patience::Bounded, done, again);
+        }
         let target = match whence {
             libc::SEEK_DATA => SeekTarget::Data,
             libc::SEEK_HOLE => SeekTarget::Hole,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The allowance for tests does not reach their shared functions.
 
 mod attending;
+mod behind;
 mod caching;
 mod deadlines;
 mod hostile;

@@ -19,8 +19,9 @@ const MOUNT_TIME_MAX: Duration = Duration::from_secs(30);
 pub(super) const UMOUNT_TIME_MAX: Duration = Duration::from_secs(12);
 /// How long a server may take until it listens.
 const LISTEN_TIME_MAX: Duration = Duration::from_secs(30);
-/// Reads and metadata wait for the server so long: longer than any fault lasts, so that no operation may fail.
-const OPTIONS: &str = "timeout=40";
+/// Reads and metadata wait for the server so long: longer than any fault lasts, so that no operation may fail. Programs go on
+/// while their writes are under way, as where the server is far.
+const OPTIONS: &str = "timeout=40,write_behind=16M";
 
 /// How much of each log is shown when something was wrong.
 const LOG_LINES_SHOWN: usize = 30;
