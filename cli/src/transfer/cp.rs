@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use nearfs_client::remote::{Follow, RemotePath};
+use nearfs_client::remote::Follow;
 use nearfs_client::transfer::Options;
 use nearfs_protocol::attr::FileKind;
 use nearfs_protocol::roster::TransferKind;
@@ -48,22 +48,22 @@ pub(crate) fn cp(shell: &mut Shell, options: &CpOptions) -> Result<(), Failure> 
         let why = if there.is_some() { "is no directory" } else { "does not exist" };
         return Err(Failure::Refused(format!("several things go only into a directory, and {target} {why}")));
     }
+    // What is told of many is not worth a round trip for each.
+    let bytes = match &sources[..] {
+        [one] => Some(remote.stat(one, if options.archive { Follow::No } else { Follow::Yes })?),
+        _ => None,
+    };
+    let bytes = bytes.filter(|attr| attr.kind == FileKind::File).map_or(0, |attr| attr.size);
     let (mut jobs, mut announcements) = (Vec::new(), Vec::new());
-    let follow = if options.archive { Follow::No } else { Follow::Yes };
     for source in sources {
-        let attr = remote.stat(&source, follow)?;
-        if attr.kind == FileKind::Directory && !options.recursive && !options.archive {
-            return Err(Failure::Refused(format!("{source} is a directory; cp -r copies it with all in it")));
-        }
         let to = match source.name() {
             Some(name) if is_directory => target.child(name.clone()),
             Some(_) | None => target.clone(),
         };
-        refuse_taken(shell, (&source, attr.kind), &to, options.force)?;
-        let bytes = if attr.kind == FileKind::File { attr.size } else { 0 };
         announcements.push(Announcement { kind: TransferKind::Upload, path: to.clone(), bytes });
         jobs.push((source, to));
     }
+    let is_recursive = options.recursive || options.archive;
     let how = Options {
         overwrite: options.force,
         archive: options.archive,
@@ -77,32 +77,7 @@ pub(crate) fn cp(shell: &mut Shell, options: &CpOptions) -> Result<(), Failure> 
         _ => &target,
     };
     let telling = Brought { target: to.to_string() };
-    run(shell, &options.pace, how, &announcements, &telling, |transfer| transfer.copy(&jobs))
-}
-
-/// Refuses a name that is taken, before others are told of a copy to it.
-fn refuse_taken(
-    shell: &Shell,
-    (source, kind): (&RemotePath, FileKind),
-    to: &RemotePath,
-    force: bool,
-) -> Result<(), Failure> {
-    if to == source {
-        return Err(Failure::Refused(format!("{source} is the target itself")));
-    }
-    if kind == FileKind::Directory && to.is_within(source) {
-        return Err(Failure::Refused(format!("{source} cannot be copied into itself")));
-    }
-    let there = shell.remote()?.stat_if_there(to, Follow::Yes)?.map(|attr| attr.kind);
-    match (kind, there) {
-        (_, None) | (FileKind::Directory, Some(FileKind::Directory)) => Ok(()),
-        (FileKind::Directory, Some(_)) => {
-            Err(Failure::Refused(format!("{to} is a file, and {source} is a directory")))
-        }
-        (_, Some(FileKind::Directory)) => {
-            Err(Failure::Refused(format!("{to} is a directory, and {source} is none")))
-        }
-        (_, Some(_)) if force => Ok(()),
-        (_, Some(_)) => Err(Failure::Refused(format!("{to} already exists; -f replaces it"))),
-    }
+    run(shell, &options.pace, how, &announcements, &telling, |transfer| {
+        transfer.copy(&jobs, is_recursive);
+    })
 }

@@ -13,7 +13,7 @@ use nearfs_transport::address::Source;
 use crate::shell::failure::Failure;
 use crate::shell::output::shown;
 use crate::shell::state::{Answer, Shell};
-use crate::transfer::options::{TransferOptions, only_into_directory};
+use crate::transfer::options::{FEW, TransferOptions, only_into_directory};
 use crate::transfer::run::{Announcement, Brought, run};
 
 /// Downloads files and directories
@@ -60,8 +60,9 @@ pub(crate) fn get(shell: &mut Shell, options: &GetOptions, resume: bool) -> Resu
     let remote = shell.remote()?;
     let mut announcements = Vec::new();
     for (source, _) in &jobs {
-        let attr = remote.stat(source, Follow::Yes)?;
-        let bytes = if attr.kind == FileKind::File { attr.size } else { 0 };
+        // What is told of many is not worth a round trip for each.
+        let attr = if jobs.len() > FEW { None } else { Some(remote.stat(source, Follow::Yes)?) };
+        let bytes = attr.filter(|attr| attr.kind == FileKind::File).map_or(0, |attr| attr.size);
         announcements.push(Announcement { kind: TransferKind::Download, path: source.clone(), bytes });
     }
     let transfer_options = options.transfer.options(remote.current().umask(), resume);

@@ -7,6 +7,9 @@ use nearfs_client::transfer::Options;
 
 use crate::shell::failure::Failure;
 
+/// So few names are looked at one by one before a transfer begins.
+pub(crate) const FEW: usize = 8;
+
 /// How files are transferred
 #[derive(Args, Debug, Clone)]
 pub(crate) struct TransferOptions {

@@ -1,11 +1,12 @@
 //! `put`: files to the server.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use clap::Args;
-use nearfs_client::remote::{Follow, RemotePath};
+use nearfs_client::remote::{Follow, Remote, RemotePath};
 use nearfs_protocol::attr::FileKind;
 use nearfs_protocol::name::Name;
 use nearfs_protocol::roster::TransferKind;
@@ -13,8 +14,11 @@ use nearfs_protocol::roster::TransferKind;
 use crate::shell::failure::Failure;
 use crate::shell::output::shown;
 use crate::shell::state::{Answer, Shell};
-use crate::transfer::options::{TransferOptions, only_into_directory};
+use crate::transfer::options::{FEW, TransferOptions, only_into_directory};
 use crate::transfer::run::{Announcement, Brought, run};
+
+/// Names of a directory that are looked at before many are put into it.
+const NAMES_THERE_MAX: usize = 20_000;
 
 /// Uploads files and directories
 #[derive(Args, Debug)]
@@ -53,10 +57,13 @@ pub(crate) fn put(shell: &mut Shell, options: &PutOptions, resume: bool) -> Resu
         || target.is_some_and(|target| target.as_bytes().ends_with(b"/"));
     only_into_directory(&base.to_string(), sources.len(), there.is_some() && !is_directory)?;
     let into = is_directory || sources.len() > 1 || options.transfer.parents;
+    let taken = if sources.len() > FEW && there.is_some() { names_there(&remote, &base)? } else { None };
     let mut jobs = Vec::new();
     for source in sources {
         let to = if into { inside(&base, &source, options.transfer.parents)? } else { base.clone() };
-        let to = free_name(shell, &source, to, &options.transfer)?;
+        let is_free = taken.as_ref().zip(to.name()).is_some_and(|(taken, name)| !taken.contains(name));
+        let is_free = is_free && to.parent().as_ref() == Some(&base);
+        let to = if is_free { to } else { free_name(shell, &source, to, &options.transfer)? };
         jobs.push((source, to));
     }
     let announcements: Vec<_> = jobs
@@ -76,6 +83,18 @@ pub(crate) fn put(shell: &mut Shell, options: &PutOptions, resume: bool) -> Resu
     run(shell, &options.transfer.pace, transfer_options, &announcements, &telling, |transfer| {
         transfer.upload(&jobs);
     })
+}
+
+/// What is in a directory into which many are put, asked for at once; `None` if there is more than they are worth.
+fn names_there(remote: &Remote, directory: &RemotePath) -> Result<Option<HashSet<Name>>, Failure> {
+    let mut names = HashSet::new();
+    for piece in remote.list(directory)? {
+        names.extend(piece?.into_iter().map(|listed| listed.name));
+        if names.len() > NAMES_THERE_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Some(names))
 }
 
 /// Where something goes in a directory.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use nearfs_client::remote::{Announced, RemoteError, RemotePath};
@@ -23,6 +23,9 @@ use crate::transfer::rates::Rates;
 const TICK: Duration = Duration::from_millis(100);
 /// How often a point of the rate is taken, where somebody wants them.
 const RATE_TICK: Duration = Duration::from_millis(20);
+
+/// Events that wait to be told. Whoever does not read on what he asked for holds up the transfer in the end.
+const EVENTS_MAX: usize = 65_536;
 
 /// Names that are announced one by one.
 const ANNOUNCED_MAX: usize = 64;
@@ -59,11 +62,11 @@ pub(crate) struct Brought {
     pub(crate) target: String,
 }
 
-struct Listener(Sender<Event>);
+struct Listener(SyncSender<Event>);
 
 impl engine::Observer for Listener {
     fn done(&self, name: &str, target: &str, bytes: u64) {
-        // It is read until the transfer is over.
+        // It is read until the transfer is over, or nobody reads the output any more.
         let _ = self.0.send(Event::Done { name: name.to_owned(), target: target.to_owned(), bytes });
     }
 
@@ -112,7 +115,7 @@ pub(crate) fn run(
     for announcement in gathered(announcements).iter() {
         announced.extend(announce(shell, announcement)?);
     }
-    let (tell, events) = mpsc::channel();
+    let (tell, events) = mpsc::sync_channel(EVENTS_MAX);
     let over = tell.clone();
     let wish = shell.cancel.clone();
     let transfer = Transfer::new(&remote, options, Arc::new(Listener(tell)), &wish);
@@ -126,7 +129,7 @@ pub(crate) fn run(
             // It is read until then.
             let _ = over.send(Event::Over);
         });
-        let shown = show(shell, (choices, telling), &transfer, &events, (&mut rates, &mut codes));
+        let shown = show(shell, (choices, telling), &transfer, events, (&mut rates, &mut codes));
         if shown.is_err() {
             // Whoever reads the output has enough of it.
             wish.cancel();
@@ -183,12 +186,12 @@ fn announce(
     }
 }
 
-/// Shows events and counts until the work is over.
+/// Shows events and counts until the work is over, or nobody wants to see them: then they go nowhere.
 fn show(
     shell: &mut Shell,
     (choices, telling): (&PaceOptions, &dyn Telling),
     transfer: &Arc<Transfer>,
-    events: &Receiver<Event>,
+    events: Receiver<Event>,
     (rates, codes): (&mut Rates, &mut Vec<u8>),
 ) -> Result<(), Failure> {
     let mut progress = Progress::begin(!choices.quiet && !shell.out.is_json);

@@ -92,15 +92,16 @@ fn what_must_not_be_copied_is_refused() {
     fs::hard_link(export.join("file"), export.join("same")).unwrap();
     symlink("dir/below", export.join("inside")).unwrap();
     let copy = |arguments: &[&str]| run(&mut transfer(&world, &[&["cp"], arguments].concat()));
-    copy(&["@/file", "@/other"]).refused(1, "/other already exists; -f replaces it");
+    copy(&["@/file", "@/other"]).refused(1, "/other: already exists; -f replaces it");
     assert_eq!(fs::read(export.join("other")).unwrap(), b"kept");
     copy(&["-f", "@/file", "@/file"]).refused(1, "is the target itself");
     assert_eq!(copy(&["-f", "@/file", "@/same"]).code, Some(1));
-    copy(&["@/dir", "@/new"]).refused(1, "is a directory; cp -r copies it");
-    copy(&["-r", "@/dir", "@/dir"]).refused(1, "cannot be copied into itself");
-    copy(&["-r", "@/dir", "@/dir/below/new"]).refused(1, "cannot be copied into itself");
+    copy(&["@/dir", "@/new"]).refused(1, "/dir: is a directory; -r copies it");
+    copy(&["-r", "@/dir", "@/dir"]).refused(1, "has it inside");
+    copy(&["-r", "@/", "@/dir/new"]).refused(1, "has it inside");
+    copy(&["-r", "@/dir", "@/dir/below/new"]).refused(1, "has it inside");
     assert_eq!(copy(&["-r", "@/dir", "@/inside"]).code, Some(1), "a link leads into the source");
-    copy(&["-r", "@/dir", "@/file"]).refused(1, "/file is a file, and /dir is a directory");
+    copy(&["-r", "@/dir", "@/file"]).refused(1, "is a directory, and /file");
     copy(&["@/file", "@/other", "@/no"]).refused(1, "several things go only into a directory");
     copy(&["@/nope", "@/new"]).refused(4, "no such file");
     copy(&["@/file", "@/no/new"]).refused(4, "no such file");
@@ -119,6 +120,14 @@ fn what_must_not_be_copied_is_refused() {
     assert_eq!(fs::read(export.join("to/tree/free")).unwrap(), b"new");
     copy(&["-r", "-f", "@/tree", "@/to"]).succeeded();
     assert_eq!(fs::read(export.join("to/tree/taken")).unwrap(), b"new");
+    fs::create_dir(export.join("many")).unwrap();
+    for number in 0..1500 {
+        fs::write(export.join(format!("many/{number}")), number.to_string()).unwrap();
+    }
+    fs::create_dir(export.join("all")).unwrap();
+    copy(&["@/many/*", "@/all"]).succeeded();
+    assert_eq!(fs::read(export.join("all/1499")).unwrap(), b"1499");
+    assert_eq!(fs::read_dir(export.join("all")).unwrap().count(), 1500);
     copy(&["@/file", "@/other", "@/dir"]).succeeded();
     assert_eq!(fs::read(export.join("dir/other")).unwrap(), b"kept");
     assert_eq!(staged(&export), Vec::<String>::new());

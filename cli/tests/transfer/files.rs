@@ -49,6 +49,29 @@ fn a_tree_goes_there_and_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_program_that_acts_as_its_owner_does_not_do_so_here() {
+    let world = World::new();
+    for (name, bytes) in [("small", 10), ("large", 3_000_000)] {
+        fs::write(world.export().join(name), noise(bytes, 1)).unwrap();
+        fs::set_permissions(world.export().join(name), fs::Permissions::from_mode(0o6751)).unwrap();
+    }
+    run(&mut transfer(&world, &["get", "-a", "@/", "got"])).succeeded();
+    run(&mut transfer(&world, &["mirror", "@/", "mirrored"])).succeeded();
+    for place in ["got", "mirrored"] {
+        for name in ["small", "large"] {
+            let found = world.directory.path().join(place).join(name).metadata().unwrap();
+            assert_eq!(found.mode() & 0o7777, 0o751, "{place}/{name}");
+        }
+    }
+    let again = run(&mut transfer(&world, &["mirror", "--json", "@/", "mirrored"])).succeeded();
+    assert!(
+        again.out.contains(r#""attributes_set":0"#) && again.out.contains(r#""sent":0"#),
+        "{}",
+        again.out
+    );
+}
+
+#[test]
 fn nothing_is_overwritten_unless_that_is_asked_for() {
     let world = World::new();
     for bytes in [3, 2_000_000] {

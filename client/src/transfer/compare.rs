@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 
 use nearfs_protocol::attr::FileKind;
 use nearfs_protocol::name::Name;
@@ -16,6 +16,9 @@ pub use crate::transfer::side::Side;
 
 /// Files and directories that are compared at once; most of the time each waits for an answer.
 const COMPARERS: usize = 64;
+
+/// Results that wait to be told: whoever compares is faster than whoever reads.
+const RESULTS_MAX: usize = 1024;
 
 /// What comes of two files.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub fn compare(
         }
     };
     let is_over = AtomicBool::new(false);
-    let (done, results) = mpsc::channel();
+    let (done, results) = mpsc::sync_channel(RESULTS_MAX);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let visit = Visit { remote, is_over: &is_over, done };
@@ -89,7 +92,7 @@ type Compared = Result<Comparison, Failure>;
 struct Visit<'a> {
     remote: &'a Remote,
     is_over: &'a AtomicBool,
-    done: Sender<Compared>,
+    done: SyncSender<Compared>,
 }
 
 impl Visit<'_> {

@@ -25,10 +25,10 @@ use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
 use crate::transfer::upload::{Afterwards, make_link, names_there, next};
 use crate::transfer::upload_large::ask_for;
 use crate::transfer::walk::walk;
-use crate::transfer::{TRIES, Transfer, WALKERS};
+use crate::transfer::{TRIES, Transfer, walkers};
 
 /// Files that are copied at once; most of the time each waits for an answer.
-const COPIERS: usize = 64;
+const COPIERS: usize = 128;
 /// Bytes that are copied by one request: progress is seen, and one who gives up is heard soon.
 const PIECE_BYTES: u64 = 16 * 1024 * 1024;
 /// Pieces of a file that are asked for at once.
@@ -48,6 +48,13 @@ struct CopyTask {
     attr: Attr,
     to: RemoteDir,
     to_name: Name,
+}
+
+/// What is looked at on the way.
+enum Item<'a> {
+    /// What a person named, and where it goes.
+    Named(&'a RemotePath, &'a RemotePath),
+    Dir(Box<DirTask>),
 }
 
 /// A directory that is to be copied.
@@ -105,20 +112,29 @@ impl CopyTask {
 
 impl Transfer {
     /// Copies files and directories of the server, each to the path beside it. Links in a directory are copied as links;
-    /// one that a person names stands for what it points to, unless the archive is kept.
-    pub fn copy(self: &Arc<Self>, jobs: &[(RemotePath, RemotePath)]) {
+    /// one that a person names stands for what it points to, unless the archive is kept. Directories only if `recursive`.
+    pub fn copy(self: &Arc<Self>, jobs: &[(RemotePath, RemotePath)], recursive: bool) {
         self.watched(|| {
             let later = Later::default();
             self.copying(|files| {
                 let ways = Ways { files, later: &later };
-                let begin = |(from, to): &(RemotePath, RemotePath)| {
-                    self.begin_copy(from, to, &ways).unwrap_or_else(|failure| {
+                // What comes last is looked at first.
+                let first = jobs.iter().rev().map(|(from, to)| Item::Named(from, to)).collect();
+                walk(walkers(jobs.len()), first, |item, found| {
+                    let outcome = match item {
+                        Item::Named(from, _) if self.is_stopped() => {
+                            Err(Failure::new(from.to_string(), Errno::EINTR))
+                        }
+                        Item::Dir(_) if self.is_stopped() => Ok(()),
+                        Item::Named(from, to) => self.begin_copy((from, to), recursive, &ways).map(|dir| {
+                            dir.into_iter().for_each(|dir| found(Item::Dir(Box::new(dir))));
+                        }),
+                        Item::Dir(dir) => self.copy_dir(&dir, &|dir| found(Item::Dir(Box::new(dir))), &ways),
+                    };
+                    if let Err(failure) = outcome {
                         self.fail(&failure);
-                        None
-                    })
-                };
-                let first = jobs.iter().filter_map(begin).collect();
-                walk(WALKERS, first, |task, found| self.copy_dir(&task, found, &ways));
+                    }
+                });
                 self.meter.all_found();
             });
             if !self.is_stopped() {
@@ -157,16 +173,27 @@ impl Transfer {
 
     fn begin_copy(
         &self,
-        from: &RemotePath,
-        to: &RemotePath,
+        (from, to): (&RemotePath, &RemotePath),
+        recursive: bool,
         ways: &Ways<'_>,
     ) -> Result<Option<DirTask>, Failure> {
         let follow = if self.options.archive { Follow::No } else { Follow::Yes };
         let found = self.remote.find(from, follow)?;
         if found.attr.kind == FileKind::Directory {
+            let refused = |text: String| Failure::new(from.to_string(), Cause::Refused(text));
+            if !recursive {
+                return Err(refused("is a directory; -r copies it with all that is in it".into()));
+            }
             // Looked at before anything is made; links may lead into the source.
             if self.existing_part(to)?.is_within(&found.path) {
                 return Err(Failure::new(from.to_string(), Cause::Itself));
+            }
+            if self
+                .remote
+                .stat_if_there(to, Follow::Yes)?
+                .is_some_and(|there| there.kind != FileKind::Directory)
+            {
+                return Err(refused(format!("is a directory, and {to} is a file")));
             }
             let place = match (to.parent(), to.name()) {
                 (Some(parent), Some(name)) => Place::Below(self.target_dir(&parent)?, name.clone()),
@@ -201,16 +228,7 @@ impl Transfer {
         }
     }
 
-    fn copy_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways<'_>) {
-        if self.is_stopped() {
-            return;
-        }
-        if let Err(failure) = self.try_copy_dir(task, found, ways) {
-            self.fail(&failure);
-        }
-    }
-
-    fn try_copy_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways<'_>) -> Result<(), Failure> {
+    fn copy_dir(&self, task: &DirTask, found: &dyn Fn(DirTask), ways: &Ways<'_>) -> Result<(), Failure> {
         let (to, is_new) = match &task.to {
             Place::There(to) => (to.clone(), false),
             // The final mode comes when everything is in it.

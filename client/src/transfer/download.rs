@@ -23,7 +23,7 @@ use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
 use crate::transfer::upload::{next, path_text};
 use crate::transfer::upload_large::is_same_file;
 use crate::transfer::walk::walk;
-use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, WALKERS};
+use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, walkers};
 
 /// After so long without another file those that wait are published.
 const PUBLISH_AFTER: Duration = Duration::from_millis(20);
@@ -31,6 +31,8 @@ const PUBLISH_AFTER: Duration = Duration::from_millis(20);
 const FEW: usize = 4;
 /// Tasks that wait for a thread.
 const QUEUE_MAX: usize = 64;
+/// Mode bits that a file of the server brings along: not those by which a program acts as its owner or group.
+pub(super) const KEPT_MODE: u32 = 0o1777;
 
 /// A file that is to be brought from the server.
 #[derive(Clone)]
@@ -40,6 +42,13 @@ pub(super) struct DownloadTask {
     pub(super) attr: Attr,
     pub(super) to: Arc<LocalDir>,
     pub(super) to_name: Name,
+}
+
+/// What is looked at on the way.
+enum Item<'a> {
+    /// What a person named, and where it goes.
+    Named(&'a RemotePath, &'a Path),
+    Dir(Box<DirTask>),
 }
 
 /// A directory that is to be brought from the server.
@@ -103,11 +112,19 @@ impl Transfer {
         self.watched(|| {
             let directories = Directories::default();
             self.downloading(|ways| {
-                let mut last = None;
-                let begin =
-                    |(from, to): &(RemotePath, PathBuf)| self.begin_download(from, to, ways, &mut last);
-                let first = jobs.iter().filter_map(begin).collect();
-                walk(WALKERS, first, |task, found| self.download_dir(&task, found, ways, &directories));
+                let last = Mutex::default();
+                // What comes last is looked at first.
+                let first = jobs.iter().rev().map(|(from, to)| Item::Named(from, to)).collect();
+                walk(walkers(jobs.len()), first, |item, found| {
+                    let found = |dir| found(Item::Dir(Box::new(dir)));
+                    match item {
+                        Item::Named(from, to) => match self.begin_download(from, to, ways, &last) {
+                            Ok(dir) => dir.into_iter().for_each(found),
+                            Err(failure) => self.fail(&failure),
+                        },
+                        Item::Dir(task) => self.download_dir(&task, &found, ways, &directories),
+                    }
+                });
             });
             for (path, attr) in directories.into_inner().into_iter().rev() {
                 let set = LocalDir::open(&path).and_then(|dir| dir.set_attr(attr.mode, attr.mtime));
@@ -154,24 +171,11 @@ impl Transfer {
         from: &RemotePath,
         to: &Path,
         ways: &Ways,
-        last: &mut Option<Arc<LocalDir>>,
-    ) -> Option<DirTask> {
-        match self.try_begin_download(from, to, ways, last) {
-            Ok(task) => task,
-            Err(failure) => {
-                self.fail(&failure);
-                None
-            }
-        }
-    }
-
-    fn try_begin_download(
-        &self,
-        from: &RemotePath,
-        to: &Path,
-        ways: &Ways,
-        last: &mut Option<Arc<LocalDir>>,
+        last: &Mutex<Option<Arc<LocalDir>>>,
     ) -> Result<Option<DirTask>, Failure> {
+        if self.is_stopped() {
+            return Err(Failure::new(from.to_string(), Errno::EINTR));
+        }
         let found = self.remote.find(from, Follow::Yes)?;
         if found.attr.kind == FileKind::Directory {
             self.make_local_dirs(to)?;
@@ -185,6 +189,7 @@ impl Transfer {
             return Err(here(std::io::ErrorKind::IsADirectory.into()));
         };
         // Many files of a pattern go to one place, which is prepared once.
+        let mut last = last.lock();
         let directory = match last.take().filter(|last| last.path == parent) {
             Some(directory) => directory,
             None => {
@@ -195,6 +200,7 @@ impl Transfer {
             }
         };
         *last = Some(Arc::clone(&directory));
+        drop(last);
         let (real_parent, from_name) = self.remote.find_parent(&found.path)?;
         let from = RemoteDir { held: real_parent.node, path: real_parent.path, session: real_parent.session };
         let task = DownloadTask { from, from_name, attr: found.attr, to: directory, to_name };
@@ -218,6 +224,7 @@ impl Transfer {
         if self.is_stopped() {
             return;
         }
+        self.meter.looked();
         let opened = match &task.to {
             Place::There(path) => LocalDir::open(path),
             Place::Below(parent, name) => {
@@ -435,9 +442,9 @@ impl Transfer {
         Ok(Some((staged, attr.size)))
     }
 
-    /// Mode and time that a complete file here gets of its source.
+    /// Mode and time that a complete file here gets of its source. It becomes ours, and so must not act for whoever runs it.
     pub(super) fn kept_local(&self, attr: &Attr) -> (Option<u32>, Option<nearfs_protocol::attr::Time>) {
-        if self.options.archive { (Some(attr.mode), Some(attr.mtime)) } else { (None, None) }
+        if self.options.archive { (Some(attr.mode & KEPT_MODE), Some(attr.mtime)) } else { (None, None) }
     }
 
     /// Gives small files their names, many at a time, until nobody writes any more.
@@ -457,21 +464,23 @@ impl Transfer {
             }
         }
         // The names, too, are to be there after a loss of power.
-        let many = touched.len() > FEW;
-        for directory in touched.values().take(if many { 1 } else { FEW }) {
-            let synced = if many { directory.sync_device() } else { directory.sync() };
-            if let Err(error) = synced {
-                self.fail_with(path_text(&directory.path), error);
-            }
+        let failed = |directory: &Arc<LocalDir>, error| self.fail_with(path_text(&directory.path), error);
+        if touched.len() > FEW {
+            let _ = sync_devices(touched.values()).map_err(|(directory, error)| failed(directory, error));
+            return;
+        }
+        for directory in touched.values() {
+            let _ = directory.sync().map_err(|error| failed(directory, error));
         }
     }
 
     fn publish_local(&self, written: Vec<Written>, touched: &mut HashMap<PathBuf, Arc<LocalDir>>) {
-        let all_synced = match written.first() {
-            Some(first) if written.len() > FEW && !self.is_stopped() => first.task.to.sync_device(),
-            Some(_) | None => Ok(()),
-        };
         let few = written.len() <= FEW;
+        let all_synced = if few || self.is_stopped() {
+            Ok(())
+        } else {
+            sync_devices(written.iter().map(|written| &written.task.to)).map_err(|(_, error)| error)
+        };
         for Written { task, staged, bytes } in written {
             self.window.give_file();
             let synced = match &all_synced {
@@ -504,6 +513,26 @@ impl Transfer {
             _ => task.failed_here(error),
         }
     }
+}
+
+/// Brings the file systems that directories are on to stable storage, each once: a tree may span several. With an error
+/// comes a directory that it is about.
+fn sync_devices<'a>(
+    directories: impl Iterator<Item = &'a Arc<LocalDir>>,
+) -> Result<(), (&'a Arc<LocalDir>, std::io::Error)> {
+    let (mut synced, mut last) = (Vec::new(), None);
+    for directory in directories {
+        // Files of a directory come one after the other.
+        if last.replace(directory).is_some_and(|last| Arc::ptr_eq(last, directory)) {
+            continue;
+        }
+        let device = directory.stat_self().map_err(|error| (directory, error))?.st_dev;
+        if !synced.contains(&device) {
+            directory.sync_device().map_err(|error| (directory, error))?;
+            synced.push(device);
+        }
+    }
+    Ok(())
 }
 
 /// Makes a link beside what is to be replaced, and gives it that name in one step.

@@ -175,6 +175,9 @@ impl Transfer {
         file.set_len(size)?;
         let mut content = vec![0; CHUNK_BYTES as usize];
         for (chunk, expected) in earlier {
+            if self.is_stopped() {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
             let bytes = receiving.source.chunk_bytes(*chunk);
             let content = &mut content[..bytes as usize];
             receiving.staged.file.read_exact_at(content, chunk * CHUNK_BYTES)?;
@@ -189,6 +192,9 @@ impl Transfer {
             Some(_) => directory.open_file(&receiving.staged.names.journal, OFlags::RDWR)?,
             None => directory.create(&receiving.staged.names.journal, 0o600)?,
         };
+        if !directory.may_be_ours(&journal)? {
+            return Ok(());
+        }
         journal.set_len(0)?;
         let mut records = receiving.source.stamp.header();
         receiving.hashes.iter().for_each(|(chunk, hash)| records.extend(record(*chunk, *hash)));
@@ -421,6 +427,7 @@ fn claim_local(task: &DownloadTask) -> std::io::Result<(Staged, Option<Journal>)
         created => created,
     };
     if let Ok(file) = opened
+        && task.to.may_be_ours(&file)?
         && lock(&file)
         && let Some(named) = task.to.stat(&names.part)?
         && is_same(&named, &rustix::fs::fstat(&file)?)

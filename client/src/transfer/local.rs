@@ -88,6 +88,15 @@ impl LocalDir {
         Ok(rustix::fs::openat(&self.fd, name.as_bytes(), flags, Mode::empty())?.into())
     }
 
+    /// Whether a file that is open here is one that we may have made: where others make names as well, they may have put
+    /// theirs in our way, and would have what is written into it.
+    pub(super) fn may_be_ours(&self, file: &File) -> io::Result<bool> {
+        let stat = rustix::fs::fstat(file)?;
+        let is_alone = self.stat_self()?.st_mode & 0o022 == 0;
+        let is_own = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_nlink == 1;
+        Ok(kind_of(&stat) == FileKind::File && (is_alone || is_own))
+    }
+
     /// A name's attributes, of a link itself; `None` if there is no such name.
     pub(super) fn stat(&self, name: &Name) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -274,6 +283,23 @@ fn modified_at(mtime: Time) -> Timestamps {
 mod tests {
     use super::*;
     use crate::transfer::journal::StagedNames;
+
+    #[test]
+    fn what_others_may_have_put_in_the_way_is_not_ours() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let place = tempfile::tempdir().unwrap();
+        let dir = LocalDir::open(place.path()).unwrap();
+        let name = |text: &[u8]| Name::new(text).unwrap();
+        let own = dir.create(&name(b"own"), 0o600).unwrap();
+        let linked = dir.create(&name(b"linked"), 0o600).unwrap();
+        std::fs::hard_link(place.path().join("linked"), place.path().join("elsewhere")).unwrap();
+        let ours = |file: &File| dir.may_be_ours(file).unwrap();
+        assert_eq!((ours(&own), ours(&linked)), (true, true));
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+        assert_eq!((ours(&own), ours(&linked)), (true, false));
+        assert!(!ours(&File::open("/dev/null").unwrap()));
+    }
 
     #[test]
     fn only_what_nobody_goes_on_with_is_swept() {

@@ -19,6 +19,7 @@ pub struct Meter {
     adjusted: AtomicU64,
     removed: AtomicU64,
     compared_bytes: AtomicU64,
+    looked: AtomicU64,
     is_all_found: AtomicBool,
     running: Mutex<Vec<Arc<Running>>>,
 }
@@ -59,6 +60,8 @@ pub struct Counts {
     pub removed: u64,
     /// Bytes of content that were compared.
     pub compared_bytes: u64,
+    /// Directories that were looked into.
+    pub looked: u64,
     /// Whether no more files will be found.
     pub is_all_found: bool,
 }
@@ -79,6 +82,7 @@ impl Meter {
             adjusted: read(&self.adjusted),
             removed: read(&self.removed),
             compared_bytes: read(&self.compared_bytes),
+            looked: read(&self.looked),
             is_all_found: self.is_all_found.load(Ordering::Relaxed),
         }
     }
@@ -136,6 +140,10 @@ impl Meter {
 
     pub(super) fn compared(&self, bytes: u64) {
         self.compared_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn looked(&self) {
+        self.looked.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn done(&self) {

@@ -297,6 +297,7 @@ impl<'a> Mirror<'a> {
             self.transfer.end_with(&failure);
             return Ok(());
         }
+        self.transfer.meter.looked();
         let source_seen = pair.source.seen();
         let source = pair.source.open();
         let (source_seen, source) = match (source_seen, source) {
@@ -469,7 +470,7 @@ impl<'a> Mirror<'a> {
     }
 
     fn adjust(&self, source: &Entry, there: &Entry) {
-        let Seen { mode, mtime, .. } = source.seen();
+        let (mode, mtime) = (source.kept_mode(), source.seen().mtime);
         self.transfer.observer.step(&Step::Adjust { path: there.to_string() });
         let set = if self.options.dry_run { Ok(()) } else { there.set_attr(mode, mtime) };
         match set {
@@ -505,7 +506,11 @@ impl<'a> Mirror<'a> {
         let mut total = 0;
         for piece in pieces(all) {
             let entries = self.reopened(piece, self.tops.target.as_ref()).into_iter().flatten().collect();
-            match removal::count(entries, &|dir| self.tops.refuse_source(dir)) {
+            let look = |dir: &Entry| {
+                self.transfer.meter.looked();
+                self.tops.refuse_source(dir)
+            };
+            match removal::count(entries, &look) {
                 Ok(count) => total += count,
                 Err(failure) => return refused(&failure),
             }

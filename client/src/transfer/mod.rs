@@ -45,6 +45,8 @@ pub use crate::transfer::mirror::{MirrorOptions, Step};
 const SMALL_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX as u64;
 /// Threads that look for files: each waits for one answer at a time.
 const WALKERS: usize = 8;
+/// The same where more was named than that: of each there is an answer to wait for.
+const NAMED_WALKERS: usize = 32;
 /// Threads that read or write small files here.
 const SMALL_THREADS: usize = 2;
 /// Large files that are under way at once.
@@ -75,6 +77,11 @@ pub struct Options {
     pub stall_time_max: Duration,
     /// Permission bits that new files here do not get.
     pub umask: u32,
+}
+
+/// How many threads look at so much that was named.
+fn walkers(named: usize) -> usize {
+    if named > WALKERS { NAMED_WALKERS } else { WALKERS }
 }
 
 impl Default for Options {

@@ -15,6 +15,7 @@ use rustix::fs::{OFlags, Stat};
 
 use crate::cancel::Cancel;
 use crate::remote::{Follow, Held, Remote, RemotePath};
+use crate::transfer::download::KEPT_MODE;
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::is_staged;
 use crate::transfer::local::{LocalDir, kind_of, mtime_of, set_file_attr};
@@ -42,7 +43,7 @@ pub(super) struct Seen {
     /// Bytes of content, or of a link's text.
     pub(super) size: u64,
     pub(super) mtime: Time,
-    /// Permission bits, those for setuid and the like included.
+    /// Permission bits; of a file without those by which a program acts as its owner, which a download does not bring.
     pub(super) mode: u32,
 }
 
@@ -282,6 +283,14 @@ impl Entry {
         }
     }
 
+    /// The mode that the other side gets of it.
+    pub(super) fn kept_mode(&self) -> u32 {
+        match self {
+            Entry::Here { stat, .. } => stat.st_mode & 0o7777,
+            Entry::There { .. } => self.seen().mode,
+        }
+    }
+
     /// Its number in its file system.
     pub(super) fn ino(&self) -> u64 {
         match self {
@@ -408,12 +417,16 @@ fn seen_here(stat: &Stat) -> Seen {
         kind: kind_of(stat),
         size: stat.st_size.cast_unsigned(),
         mtime: mtime_of(stat),
-        mode: stat.st_mode & 0o7777,
+        mode: stat.st_mode & compared_mode(kind_of(stat)),
     }
 }
 
 fn seen_there(attr: &Attr) -> Seen {
-    Seen { kind: attr.kind, size: attr.size, mtime: attr.mtime, mode: attr.mode & 0o7777 }
+    Seen { kind: attr.kind, size: attr.size, mtime: attr.mtime, mode: attr.mode & compared_mode(attr.kind) }
+}
+
+fn compared_mode(kind: FileKind) -> u32 {
+    if kind == FileKind::File { KEPT_MODE } else { 0o7777 }
 }
 
 fn hash_here(

@@ -24,7 +24,7 @@ use crate::transfer::local::{LocalDir, kind_of, mtime_of, stamp_of};
 use crate::transfer::remote_dir::{Leftover, RemoteDir, explained, unexpected};
 use crate::transfer::upload_large::is_same_file;
 use crate::transfer::walk::walk;
-use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, WALKERS};
+use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, walkers};
 
 /// After so long without another file those that wait are published.
 const PUBLISH_AFTER: Duration = Duration::from_millis(20);
@@ -42,6 +42,13 @@ pub(super) struct UploadTask {
     pub(super) stat: Stat,
     pub(super) to: RemoteDir,
     pub(super) to_name: Name,
+}
+
+/// What is looked at on the way.
+enum Item<'a> {
+    /// What a person named, and where it goes.
+    Named(&'a Path, &'a RemotePath),
+    Dir(Box<DirTask>),
 }
 
 /// A directory that is to be brought to the server.
@@ -123,9 +130,18 @@ impl Transfer {
         self.watched(|| {
             let later = Afterwards::default();
             self.uploading(|ways| {
-                let begin = |(from, to): &(PathBuf, RemotePath)| self.begin_upload(from, to, ways, &later);
-                let first = jobs.iter().filter_map(begin).collect();
-                walk(WALKERS, first, |task, found| self.upload_dir(&task, found, ways, &later));
+                // What comes last is looked at first.
+                let first = jobs.iter().rev().map(|(from, to)| Item::Named(from, to)).collect();
+                walk(walkers(jobs.len()), first, |item, found| {
+                    let found = |dir| found(Item::Dir(Box::new(dir)));
+                    match item {
+                        Item::Named(from, to) => match self.begin_upload(from, to, ways, &later) {
+                            Ok(dir) => dir.into_iter().for_each(found),
+                            Err(failure) => self.fail(&failure),
+                        },
+                        Item::Dir(task) => self.upload_dir(&task, &found, ways, &later),
+                    }
+                });
             });
             if !self.is_stopped() {
                 let directories = later.sweep();
@@ -167,17 +183,7 @@ impl Transfer {
     }
 
     /// Looks at what a person named. A directory is returned to be walked.
-    fn begin_upload(&self, from: &Path, to: &RemotePath, ways: &Ways, later: &Afterwards) -> Option<DirTask> {
-        match self.try_begin_upload(from, to, ways, later) {
-            Ok(task) => task,
-            Err(failure) => {
-                self.fail(&failure);
-                None
-            }
-        }
-    }
-
-    fn try_begin_upload(
+    fn begin_upload(
         &self,
         from: &Path,
         to: &RemotePath,
@@ -185,6 +191,9 @@ impl Transfer {
         later: &Afterwards,
     ) -> Result<Option<DirTask>, Failure> {
         let here = |error: std::io::Error| Failure::new(path_text(from), error);
+        if self.is_stopped() {
+            return Err(Failure::new(path_text(from), Errno::EINTR));
+        }
         let is_directory = std::fs::metadata(from).map_err(here)?.is_dir();
         if is_directory {
             let to = Place::There(self.target_dir(to)?);
@@ -203,12 +212,13 @@ impl Transfer {
         let file_name = file_name.map_err(|_| here(std::io::ErrorKind::InvalidInput.into()))?;
         let stat = directory.stat(&file_name).map_err(here)?;
         let stat = stat.ok_or_else(|| here(std::io::ErrorKind::NotFound.into()))?;
-        let known = later.targets.lock().get(&parent).cloned();
-        let to = match known {
-            Some(to) => to,
+        let mut targets = later.targets.lock();
+        let to = match targets.get(&parent) {
+            Some(to) => to.clone(),
             None => self.target_dir(&parent)?,
         };
-        later.targets.lock().insert(parent, to.clone());
+        targets.insert(parent, to.clone());
+        drop(targets);
         let task = UploadTask { from: directory, from_name: file_name, stat, to, to_name: name.clone() };
         // What is not to be replaced is refused in the end; what is might be the source.
         if self.options.overwrite
@@ -237,6 +247,7 @@ impl Transfer {
         if self.is_stopped() {
             return;
         }
+        self.meter.looked();
         let opened = match &task.from {
             Origin::Named(path) => LocalDir::open(path).map_err(|error| (path.clone(), error)),
             // Whoever puts a link in its place meanwhile leads nowhere.
