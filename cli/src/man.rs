@@ -14,8 +14,10 @@ use crate::shell::EXIT_CODES;
 use crate::shell::verb::{GROUPS, described};
 
 /// Commands whose exit codes are those of the shell.
-const SHELL_COMMANDS: &[&str] =
-    &["shell", "ls", "rm", "mv", "mkdir", "rmdir", "stat", "du", "df", "find", "get", "put", "cat", "check"];
+const SHELL_COMMANDS: &[&str] = &[
+    "shell", "ls", "rm", "mv", "cp", "mkdir", "rmdir", "stat", "du", "df", "find", "get", "put", "cat",
+    "check", "mirror",
+];
 /// What the exit codes of the other sub-commands mean.
 const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "It is done."),
