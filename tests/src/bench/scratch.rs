@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use rustix::fs::IFlags;
 /// The directory of scratch directories, relative to an export.
 const PARENT: &str = "scratch";
 
-/// Numbers scratch directories; none is used twice.
+/// Numbers scratch directories; none is used twice, nor by two runs, because ext4 goes by the name when it places one.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A directory on an export, as seen from anywhere.
@@ -26,7 +27,8 @@ impl Scratch {
             let earlier = earlier?.path();
             fs::remove_dir_all(&earlier).with_context(|| format!("cannot clear {}", earlier.display()))?;
         }
-        let relative = Path::new(PARENT).join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+        let relative =
+            Path::new(PARENT).join(format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(root.join(&relative))?;
         Ok(Self(relative))
     }

@@ -97,14 +97,12 @@ fn measure_size(
             if cell.is_stopped || cell.failure.is_some() {
                 continue;
             }
-            let (arrived, name) = ("arrived".to_owned(), name(bytes));
-            let (here, there) = if curve.job.is_put() { (&name, &arrived) } else { (&arrived, &name) };
-            ends.clear()?;
-            let here = ends.here.join(here);
-            let moved = Move { job: curve.job, here: &here, there: Path::new(there), export: &ends.export };
+            let places = ends.clear()?;
+            let (here, there) = ends.paths_of(&name(bytes), curve.job.is_put(), &places);
+            let moved = Move { job: curve.job, here: &here, there: &there, export: &ends.export };
             let attempt = servers.attempt(curve.tool, &moved, plan.limit);
             let is_same = || {
-                let sizes = [fs::metadata(&here)?.len(), fs::metadata(ends.export.join(there))?.len()];
+                let sizes = [fs::metadata(&here)?.len(), fs::metadata(ends.export.join(&there))?.len()];
                 anyhow::ensure!(sizes == [bytes; 2], "{sizes:?} bytes arrived instead of {bytes}");
                 Ok(())
             };

@@ -20,7 +20,6 @@ use crate::bench::options::TransferPlan;
 use crate::bench::placement::Placement;
 use crate::bench::record::Machine;
 use crate::bench::workspace::Workspace;
-use crate::random::write_noise;
 
 /// The programs whose rates are drawn over sizes: ours, and what most people use.
 const CURVES: [Tool; 3] = [Tool::Nearfs, Tool::Scp, Tool::Rsync];
@@ -48,7 +47,7 @@ pub struct EvaluationOptions {
     #[arg(long, value_delimiter = ',', default_value = "0,20", value_name = "MS")]
     rtt: Vec<u16>,
     /// End what takes longer than this: its time is then a lower bound.
-    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 40, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     limit: u16,
     /// Where the figures and the working files go.
     #[arg(long, default_value = "target/evaluation", value_name = "DIR")]
@@ -143,17 +142,20 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
 fn draw_course(plan: &TransferPlan, workspace: &Workspace, picture: &Path) -> anyhow::Result<()> {
     let ends = Ends { here: workspace.work().join("here"), export: workspace.export() };
     let amounts = if plan.is_quick { Amounts::QUICK } else { Amounts::FULL };
-    ends.prepare(&amounts, &[Job::PutLarge])?;
-    write_noise(&ends.export.join("large"), amounts.large_bytes, 1)?;
-    ends.clear()?;
+    ends.prepare(&amounts, &[Job::PutLarge, Job::GetLarge])?;
+    let places = ends.clear()?;
     let servers = Servers::start(&[Tool::Nearfs], &ends, workspace.work(), plan.placement, COURSE_RTT)?;
-    let address = |name| format!("{}{name}", servers.nearfs_address());
-    let here = |name| ends.here.join(name).display().to_string();
-    let (up, down) = (here("upload.csv"), here("download.csv"));
-    run(&["put", "--quiet", "--rate-log", &up, &here("large"), &address("arrived")])?;
+    let between = |job: Job| {
+        let (here, there) = ends.paths(job, &places);
+        (here.display().to_string(), format!("{}{}", servers.nearfs_address(), there.display()))
+    };
+    let log = |name| ends.here.join(name).display().to_string();
+    let (up, down) = (log("upload.csv"), log("download.csv"));
+    let (source, target) = between(Job::PutLarge);
+    run(&["put", "--quiet", "--rate-log", &up, &source, &target])?;
     let drawn = ["--rate-log", &down, "--rate-plot", &picture.display().to_string(), "--rate-compare", &up];
     let get = ["get", "--quiet"].into_iter().chain(drawn);
-    let (source, target) = (address("large"), here("arrived"));
+    let (target, source) = between(Job::GetLarge);
     run(&get.chain([source.as_str(), &target]).collect::<Vec<_>>())
 }
 
@@ -212,8 +214,9 @@ It was drawn by
 ## How it is measured
 
 The programs take turns, each repetition anew, so that a slow minute of the machine hits all of them. Before each run
-what the last one brought is removed and the disk is left to become quiet; the source is in the page cache. What arrived is
-compared with what was sent. `scripts/bench --transfers` makes the tables alone, `scripts/evaluate --only sizes` one part
+what the last one brought is removed, the disk is left to become quiet, and what is brought goes to a new directory in
+another part of the disk: where files were just deleted ext4 looks for a free inode for a long time, whoever asks. The
+source is in the page cache. What arrived is compared with what was sent. `scripts/bench --transfers` makes the tables alone, `scripts/evaluate --only sizes` one part
 anew; `--help` of both tells the rest.
 ";
 

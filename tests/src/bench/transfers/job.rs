@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::bench::scratch::Scratch;
 use crate::random::{noise, write_noise};
 
 /// Files in one directory of the small ones.
 const FILES_PER_DIR: usize = 100;
+
+/// The name of what has arrived.
+const ARRIVED: &str = "arrived";
 
 /// How long a server may still be at what a killed program began.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,12 +41,18 @@ pub(super) struct Amounts {
     pub(super) small_bytes: usize,
 }
 
-/// The directories of both ends: what is brought, and where it arrives.
+/// The directories of both ends, which have what is brought.
 pub(super) struct Ends {
     /// This end.
     pub(super) here: PathBuf,
     /// What the server serves.
     pub(super) export: PathBuf,
+}
+
+/// A new, empty directory at each end, for what is brought next.
+pub(super) struct Places {
+    here: Scratch,
+    export: Scratch,
 }
 
 impl Job {
@@ -110,10 +120,15 @@ impl Ends {
     }
 
     /// The path here, and the one below the export, between which a job moves something.
-    pub(super) fn paths(&self, job: Job) -> (PathBuf, PathBuf) {
-        match job.is_put() {
-            true => (self.here.join(job.source()), PathBuf::from("arrived")),
-            false => (self.here.join("arrived"), PathBuf::from(job.source())),
+    pub(super) fn paths(&self, job: Job, places: &Places) -> (PathBuf, PathBuf) {
+        self.paths_of(job.source(), job.is_put(), places)
+    }
+
+    /// The same for a source of this name.
+    pub(super) fn paths_of(&self, source: &str, is_put: bool, places: &Places) -> (PathBuf, PathBuf) {
+        match is_put {
+            true => (self.here.join(source), places.export.at("".as_ref()).join(ARRIVED)),
+            false => (places.here.at(&self.here).join(ARRIVED), PathBuf::from(source)),
         }
     }
 
@@ -121,8 +136,8 @@ impl Ends {
     ///
     /// # Errors
     /// When they differ.
-    pub(super) fn check(&self, job: Job) -> anyhow::Result<()> {
-        let (here, there) = self.paths(job);
+    pub(super) fn check(&self, job: Job, places: &Places) -> anyhow::Result<()> {
+        let (here, there) = self.paths(job, places);
         let mut compare = Command::new("diff");
         compare.arg("-rq").arg(here).arg(self.export.join(there));
         compare.stdout(Stdio::null()).stderr(Stdio::null());
@@ -131,17 +146,11 @@ impl Ends {
         Ok(())
     }
 
-    /// Removes what has arrived, and waits until the disk is quiet.
-    pub(super) fn clear(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + SETTLE_TIMEOUT;
-        for arrived in [self.here.join("arrived"), self.export.join("arrived")] {
-            // The server of a program that was killed may go on for a moment.
-            while let Err(error) = remove(&arrived) {
-                ensure!(Instant::now() < deadline, "cannot remove {}: {error}", arrived.display());
-                thread::sleep(POLL_INTERVAL);
-            }
-        }
-        Ok(rustix::fs::syncfs(File::open(&self.here)?)?)
+    /// Removes what has arrived, makes room for what will, and waits until the disk is quiet.
+    pub(super) fn clear(&self) -> anyhow::Result<Places> {
+        let places = Places { here: emptied(&self.here)?, export: emptied(&self.export)? };
+        rustix::fs::syncfs(File::open(&self.here)?)?;
+        Ok(places)
     }
 }
 
@@ -157,15 +166,14 @@ fn write_tree(root: &Path, amounts: &Amounts) -> std::io::Result<()> {
     Ok(())
 }
 
-fn remove(path: &Path) -> std::io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+fn emptied(root: &Path) -> anyhow::Result<Scratch> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    loop {
+        match Scratch::make(root) {
+            // The server of a program that was killed may go on for a moment.
+            Err(_) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
+            made => return made,
+        }
     }
 }
 
@@ -200,12 +208,15 @@ mod tests {
         let ends = Ends { here: directory.path().join("here"), export: directory.path().join("export") };
         let amounts = Amounts { large_bytes: 3_000_001, small_count: 101, small_bytes: 13 };
         ends.prepare(&amounts, &Job::ALL).unwrap();
-        fs::copy(ends.here.join("large"), ends.export.join("arrived")).unwrap();
-        ends.check(Job::PutLarge).unwrap();
-        fs::write(ends.export.join("arrived"), "something else").unwrap();
-        assert!(ends.check(Job::PutLarge).is_err());
-        ends.clear().unwrap();
-        assert!(ends.check(Job::PutLarge).is_err());
+        let places = ends.clear().unwrap();
+        let (here, there) = ends.paths(Job::PutLarge, &places);
+        let arrived = ends.export.join(there);
+        fs::copy(here, &arrived).unwrap();
+        ends.check(Job::PutLarge, &places).unwrap();
+        fs::write(&arrived, "something else").unwrap();
+        assert!(ends.check(Job::PutLarge, &places).is_err());
+        let places = ends.clear().unwrap();
+        assert!(ends.check(Job::PutLarge, &places).is_err() && !arrived.exists());
         assert_eq!(fs::read_dir(ends.here.join("small")).unwrap().count(), 2);
     }
 }

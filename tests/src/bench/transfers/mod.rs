@@ -112,13 +112,13 @@ fn measure(servers: &Servers, ends: &Ends, stage: &Stage, job: Job, limit: Durat
             if cell.is_stopped || cell.failure.is_some() {
                 continue;
             }
-            let (here, there) = ends.paths(job);
-            ends.clear()?;
+            let places = ends.clear()?;
+            let (here, there) = ends.paths(job, &places);
             let moved = Move { job, here: &here, there: &there, export: &ends.export };
             let attempt = servers.attempt(*tool, &moved, limit);
             let progress = format!("[{}] {repetition}/{}", stage.title(), stage.repetitions);
             eprintln!("{progress} {}: {} {attempt:?}", tool.name(), job.id());
-            keep(cell, attempt, || ends.check(job));
+            keep(cell, attempt, || ends.check(job, &places));
         }
     }
     ends.clear()?;
