@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context;
 use rustix::fs::IFlags;
 
-/// The directory of scratch directories, relative to an export.
+/// The directories of scratch directories, relative to an export: of those that are spread over the disk, and of others.
 const PARENT: &str = "scratch";
+const PARENT_IN_PLACE: &str = "scratch-in-place";
 
 /// Numbers scratch directories; none is used twice, nor by two runs, because ext4 goes by the name when it places one.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -20,15 +21,23 @@ pub(super) struct Scratch(PathBuf);
 impl Scratch {
     /// Removes earlier ones and makes a new one; `root` is an export or a mount of it.
     pub(super) fn make(root: &Path) -> anyhow::Result<Self> {
-        let parent = root.join(PARENT);
-        fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        spread(&parent);
-        for earlier in fs::read_dir(&parent)? {
+        spread(made(&root.join(PARENT))?);
+        Self::make_below(root, PARENT)
+    }
+
+    /// The same for few files, which may take the blocks that earlier ones had: a virtual disk has those at hand.
+    pub(super) fn make_in_place(root: &Path) -> anyhow::Result<Self> {
+        made(&root.join(PARENT_IN_PLACE))?;
+        Self::make_below(root, PARENT_IN_PLACE)
+    }
+
+    fn make_below(root: &Path, parent: &str) -> anyhow::Result<Self> {
+        for earlier in fs::read_dir(root.join(parent))? {
             let earlier = earlier?.path();
             fs::remove_dir_all(&earlier).with_context(|| format!("cannot clear {}", earlier.display()))?;
         }
         let relative =
-            Path::new(PARENT).join(format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+            Path::new(parent).join(format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(root.join(&relative))?;
         Ok(Self(relative))
     }
@@ -37,6 +46,11 @@ impl Scratch {
     pub(super) fn at(&self, root: &Path) -> PathBuf {
         root.join(&self.0)
     }
+}
+
+fn made(dir: &Path) -> anyhow::Result<&Path> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(dir)
 }
 
 /// Asks ext4 to put each directory in here into a part of the disk of its own (`chattr +T`).

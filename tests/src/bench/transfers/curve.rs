@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Ends, Job, binary_size};
 use super::picture::{colour, drawing};
-use super::record::Cell;
+use super::record::{Cell, Until};
 use super::report::digits;
 use super::servers::Servers;
 use super::tool::{Move, Tool};
@@ -46,7 +46,10 @@ pub(super) struct Point {
 impl Point {
     /// Megabytes (10^6 bytes) a second.
     fn rate(&self) -> Option<f64> {
-        self.cell.median().filter(|_| !self.cell.is_stopped).map(|seconds| self.bytes as f64 / seconds / 1e6)
+        self.cell
+            .median(Until::End)
+            .filter(|_| !self.cell.is_stopped)
+            .map(|seconds| self.bytes as f64 / seconds / 1e6)
     }
 }
 
@@ -70,7 +73,7 @@ pub(super) fn measure(
     let mut curves = Vec::new();
     for rtt in &plan.rtts {
         let servers = Servers::start(tools, &ends, workspace.work(), plan.placement, *rtt)?;
-        for job in [Job::PutLarge, Job::GetLarge] {
+        for job in plan.jobs.iter().copied().filter(|job| !job.is_tree()) {
             let rtt_ms = u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX);
             let mut of_job: Vec<Curve> =
                 tools.iter().map(|tool| Curve { rtt_ms, job, tool: *tool, points: Vec::new() }).collect();
@@ -97,19 +100,19 @@ fn measure_size(
             if cell.is_stopped || cell.failure.is_some() {
                 continue;
             }
-            let places = ends.clear()?;
+            let places = ends.clear(curve.job)?;
             let (here, there) = ends.paths_of(&name(bytes), curve.job.is_put(), &places);
             let moved = Move { job: curve.job, here: &here, there: &there, export: &ends.export };
             let attempt = servers.attempt(curve.tool, &moved, plan.limit);
+            let synced = ends.sync()?;
             let is_same = || {
                 let sizes = [fs::metadata(&here)?.len(), fs::metadata(ends.export.join(&there))?.len()];
                 anyhow::ensure!(sizes == [bytes; 2], "{sizes:?} bytes arrived instead of {bytes}");
                 Ok(())
             };
-            super::keep(cell, attempt, is_same);
+            super::keep(cell, attempt, synced, is_same);
         }
     }
-    ends.clear()?;
     for (curve, cell) in curves.iter_mut().zip(cells) {
         eprintln!("[{} ms] {} {}: {cell:?}", curve.rtt_ms, curve.tool.name(), binary_size(bytes));
         curve.points.push(Point { bytes, cell });

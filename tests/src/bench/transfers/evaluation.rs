@@ -34,7 +34,7 @@ pub struct EvaluationOptions {
     /// Only these parts; the others stay as they were measured last.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
-    /// Only these rows of the table; the others stay as they were measured last.
+    /// Only these rows of the table and, of large files, these ways of the rates; the others stay as they were measured last.
     #[arg(long, value_delimiter = ',', value_name = "ROW", value_parser = known_row)]
     rows: Vec<Job>,
     /// Small sizes and one repetition: to see that it works, not for figures to quote.
@@ -143,7 +143,7 @@ fn draw_course(plan: &TransferPlan, workspace: &Workspace, picture: &Path) -> an
     let ends = Ends { here: workspace.work().join("here"), export: workspace.export() };
     let amounts = if plan.is_quick { Amounts::QUICK } else { Amounts::FULL };
     ends.prepare(&amounts, &[Job::PutLarge, Job::GetLarge])?;
-    let places = ends.clear()?;
+    let places = ends.clear(Job::PutLarge)?;
     let servers = Servers::start(&[Tool::Nearfs], &ends, workspace.work(), plan.placement, COURSE_RTT)?;
     let between = |job: Job| {
         let (here, there) = ends.paths(job, &places);

@@ -147,10 +147,17 @@ impl Ends {
     }
 
     /// Removes what has arrived, makes room for what will, and waits until the disk is quiet.
-    pub(super) fn clear(&self) -> anyhow::Result<Places> {
-        let places = Places { here: emptied(&self.here)?, export: emptied(&self.export)? };
-        rustix::fs::syncfs(File::open(&self.here)?)?;
+    pub(super) fn clear(&self, job: Job) -> anyhow::Result<Places> {
+        let places = Places { here: emptied(&self.here, job)?, export: emptied(&self.export, job)? };
+        self.sync()?;
         Ok(places)
+    }
+
+    /// Waits until all is on the disk, which both ends share. How long that took.
+    pub(super) fn sync(&self) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        rustix::fs::syncfs(File::open(&self.here)?)?;
+        Ok(begun.elapsed())
     }
 }
 
@@ -166,10 +173,11 @@ fn write_tree(root: &Path, amounts: &Amounts) -> std::io::Result<()> {
     Ok(())
 }
 
-fn emptied(root: &Path) -> anyhow::Result<Scratch> {
+fn emptied(root: &Path, job: Job) -> anyhow::Result<Scratch> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     loop {
-        match Scratch::make(root) {
+        let made = if job.is_tree() { Scratch::make(root) } else { Scratch::make_in_place(root) };
+        match made {
             // The server of a program that was killed may go on for a moment.
             Err(_) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
             made => return made,
@@ -208,14 +216,14 @@ mod tests {
         let ends = Ends { here: directory.path().join("here"), export: directory.path().join("export") };
         let amounts = Amounts { large_bytes: 3_000_001, small_count: 101, small_bytes: 13 };
         ends.prepare(&amounts, &Job::ALL).unwrap();
-        let places = ends.clear().unwrap();
+        let places = ends.clear(Job::PutLarge).unwrap();
         let (here, there) = ends.paths(Job::PutLarge, &places);
         let arrived = ends.export.join(there);
         fs::copy(here, &arrived).unwrap();
         ends.check(Job::PutLarge, &places).unwrap();
         fs::write(&arrived, "something else").unwrap();
         assert!(ends.check(Job::PutLarge, &places).is_err());
-        let places = ends.clear().unwrap();
+        let places = ends.clear(Job::PutLarge).unwrap();
         assert!(ends.check(Job::PutLarge, &places).is_err() && !arrived.exists());
         assert_eq!(fs::read_dir(ends.here.join("small")).unwrap().count(), 2);
     }

@@ -112,20 +112,27 @@ fn measure(servers: &Servers, ends: &Ends, stage: &Stage, job: Job, limit: Durat
             if cell.is_stopped || cell.failure.is_some() {
                 continue;
             }
-            let places = ends.clear()?;
+            let places = ends.clear(job)?;
             let (here, there) = ends.paths(job, &places);
             let moved = Move { job, here: &here, there: &there, export: &ends.export };
             let attempt = servers.attempt(*tool, &moved, limit);
+            let synced = ends.sync()?;
             let progress = format!("[{}] {repetition}/{}", stage.title(), stage.repetitions);
-            eprintln!("{progress} {}: {} {attempt:?}", tool.name(), job.id());
-            keep(cell, attempt, || ends.check(job, &places));
+            eprintln!("{progress} {}: {} {attempt:?}, synced after {synced:?}", tool.name(), job.id());
+            keep(cell, attempt, synced, || ends.check(job, &places));
         }
     }
-    ends.clear()?;
+    ends.clear(job)?;
     Ok(row)
 }
 
-fn keep(cell: &mut Cell, attempt: anyhow::Result<Attempt>, check: impl FnOnce() -> anyhow::Result<()>) {
+/// Writes down what came of an attempt. `synced`: how long the disk was still at it.
+fn keep(
+    cell: &mut Cell,
+    attempt: anyhow::Result<Attempt>,
+    synced: Duration,
+    check: impl FnOnce() -> anyhow::Result<()>,
+) {
     let checked = attempt.and_then(|attempt| {
         if matches!(attempt, Attempt::Done(_)) {
             check()?;
@@ -133,9 +140,13 @@ fn keep(cell: &mut Cell, attempt: anyhow::Result<Attempt>, check: impl FnOnce() 
         Ok(attempt)
     });
     match checked {
-        Ok(Attempt::Done(seconds)) => cell.seconds.push(seconds),
+        Ok(Attempt::Done(seconds)) => {
+            cell.seconds.push(seconds);
+            cell.synced_seconds.push(seconds + synced.as_secs_f64());
+        }
         Ok(Attempt::Stopped(seconds)) => {
             cell.seconds = vec![seconds];
+            cell.synced_seconds = vec![seconds];
             cell.is_stopped = true;
         }
         Err(error) => cell.failure = Some(format!("{error:#}")),
@@ -144,17 +155,21 @@ fn keep(cell: &mut Cell, attempt: anyhow::Result<Attempt>, check: impl FnOnce() 
 
 #[cfg(test)]
 mod tests {
+    use super::record::Until;
     use super::*;
 
     #[test]
     fn what_was_stopped_is_a_bound_and_what_lost_something_has_no_figure() {
         let mut cell = Cell::default();
-        keep(&mut cell, Ok(Attempt::Done(1.0)), || Ok(()));
-        keep(&mut cell, Ok(Attempt::Stopped(9.0)), || anyhow::bail!("is not asked"));
-        assert_eq!((cell.median(), cell.is_stopped, cell.failure), (Some(9.0), true, None));
+        keep(&mut cell, Ok(Attempt::Done(1.0)), Duration::from_secs(2), || Ok(()));
+        assert_eq!((cell.median(Until::End), cell.median(Until::Disk)), (Some(1.0), Some(3.0)));
+        keep(&mut cell, Ok(Attempt::Stopped(9.0)), Duration::ZERO, || anyhow::bail!("is not asked"));
+        assert_eq!((cell.median(Until::End), cell.is_stopped, cell.failure), (Some(9.0), true, None));
         let mut lossy = Cell::default();
-        keep(&mut lossy, Ok(Attempt::Done(0.1)), || anyhow::bail!("what arrived is not what was sent"));
-        assert_eq!(lossy.median(), None);
+        keep(&mut lossy, Ok(Attempt::Done(0.1)), Duration::ZERO, || {
+            anyhow::bail!("what arrived is not what was sent")
+        });
+        assert_eq!(lossy.median(Until::End), None);
         assert!(lossy.failure.unwrap().contains("not what was sent"));
     }
 }

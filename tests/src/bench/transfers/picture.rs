@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::record::{Cell, Stage};
+use super::record::{Stage, Until};
 use super::report::digits;
 use super::tool::Tool;
 
@@ -34,7 +34,8 @@ pub(super) fn draw(stages: &[Stage], path: &Path) -> anyhow::Result<()> {
 }
 
 fn draw_stage(stage: &Stage, area: &Area) -> anyhow::Result<()> {
-    let medians = || stage.rows.values().flat_map(|row| row.cells.values()).filter_map(Cell::median);
+    let medians =
+        || stage.rows.values().flat_map(|row| row.cells.values()).filter_map(|cell| cell.median(Until::End));
     let range = medians().fold(1.0, f64::min) / 2.0..medians().fold(1.0, f64::max) * 3.0;
     let bars = rows(stage);
     let mut chart = ChartBuilder::on(area)
@@ -51,7 +52,7 @@ fn draw_stage(stage: &Stage, area: &Area) -> anyhow::Result<()> {
         let begin = (stage.rows.len() - index) * bars;
         for (bar, tool) in stage.tools.iter().enumerate() {
             let Some(cell) = row.cells.get(tool) else { continue };
-            let Some(median) = cell.median() else { continue };
+            let Some(median) = cell.median(Until::End) else { continue };
             let edge = (begin - bar) as f64;
             let corners = [(range.start, edge - 0.1), (median, edge - 0.9)];
             chart.draw_series([Rectangle::new(corners, colour(*tool).filled())]).map_err(drawing)?;

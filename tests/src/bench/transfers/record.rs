@@ -36,9 +36,20 @@ pub(super) struct Row {
 pub(super) struct Cell {
     /// Of each repetition.
     pub(super) seconds: Vec<f64>,
+    /// The same until what it brought was on the disk as well.
+    pub(super) synced_seconds: Vec<f64>,
     /// Whether it was ended because it took too long: then the time is a lower bound.
     pub(super) is_stopped: bool,
     pub(super) failure: Option<String>,
+}
+
+/// When a transfer counts as over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// When the command has ended.
+    End,
+    /// When what arrived survives a loss of power.
+    Disk,
 }
 
 /// Whether nearfs is fast enough in a row.
@@ -52,15 +63,18 @@ pub(super) struct Verdict {
 }
 
 impl Cell {
-    pub(super) fn median(&self) -> Option<f64> {
-        median(&self.seconds)
+    pub(super) fn median(&self, until: Until) -> Option<f64> {
+        match until {
+            Until::End => median(&self.seconds),
+            Until::Disk => median(&self.synced_seconds),
+        }
     }
 }
 
 impl Row {
     /// How many times as long as nearfs a program took.
-    pub(super) fn ratio(&self, tool: Tool) -> Option<f64> {
-        Some(self.cells.get(&tool)?.median()? / self.cells.get(&Tool::Nearfs)?.median()?)
+    pub(super) fn ratio(&self, tool: Tool, until: Until) -> Option<f64> {
+        Some(self.cells.get(&tool)?.median(until)? / self.cells.get(&Tool::Nearfs)?.median(until)?)
     }
 }
 
@@ -79,17 +93,18 @@ impl Stage {
     }
 
     /// `None` where nearfs or everybody else is missing.
-    pub(super) fn verdict(&self, job: Job) -> Option<Verdict> {
+    pub(super) fn verdict(&self, job: Job, until: Until) -> Option<Verdict> {
         let row = self.rows.get(&job)?;
         let rivals = self.tools.iter().copied().filter(|tool| *tool != Tool::Nearfs);
-        let ratios: Vec<(Tool, f64)> = rivals.filter_map(|tool| Some((tool, row.ratio(tool)?))).collect();
+        let ratios: Vec<(Tool, f64)> =
+            rivals.filter_map(|tool| Some((tool, row.ratio(tool, until)?))).collect();
         let best = ratios.iter().copied().min_by(|one, other| one.1.total_cmp(&other.1))?;
         // A program that was ended is slower than nearfs only if nearfs was not.
         let is_first = best.1 > 1.0 && !row.cells.get(&Tool::Nearfs)?.is_stopped;
         if !job.is_tree() || self.rtt_ms < FAR_RTT_MS {
             return Some(Verdict { best, goal: "faster than each".to_owned(), is_reached: is_first });
         }
-        let is_far_ahead = row.ratio(Tool::Sftp).is_none_or(|ratio| ratio >= FAR_FACTOR);
+        let is_far_ahead = row.ratio(Tool::Sftp, until).is_none_or(|ratio| ratio >= FAR_FACTOR);
         let goal = format!("faster than each, than sftp {FAR_FACTOR} times");
         Some(Verdict { best, goal, is_reached: is_first && is_far_ahead })
     }
@@ -100,7 +115,8 @@ mod tests {
     use super::*;
 
     fn stage(rtt_ms: u64, job: Job, seconds: &[(Tool, f64)]) -> Stage {
-        let cell = |seconds| Cell { seconds: vec![seconds], ..Cell::default() };
+        let cell =
+            |seconds| Cell { seconds: vec![seconds], synced_seconds: vec![seconds + 1.0], ..Cell::default() };
         let cells = seconds.iter().map(|(tool, seconds)| (*tool, cell(*seconds))).collect();
         Stage {
             placement: Placement::Unpinned,
@@ -114,7 +130,7 @@ mod tests {
     }
 
     fn is_reached(rtt_ms: u64, job: Job, seconds: &[(Tool, f64)]) -> Option<bool> {
-        stage(rtt_ms, job, seconds).verdict(job).map(|verdict| verdict.is_reached)
+        stage(rtt_ms, job, seconds).verdict(job, Until::End).map(|verdict| verdict.is_reached)
     }
 
     #[test]
@@ -130,7 +146,7 @@ mod tests {
         let earlier = stage(0, Job::PutLarge, &[(Tool::Nearfs, 1.0)]);
         let both = earlier.with(stage(0, Job::GetLarge, &[(Tool::Nearfs, 2.0)]));
         let all = both.with(stage(0, Job::PutLarge, &[(Tool::Nearfs, 3.0)]));
-        let median = |job: Job| all.rows[&job].cells[&Tool::Nearfs].median();
+        let median = |job: Job| all.rows[&job].cells[&Tool::Nearfs].median(Until::End);
         assert_eq!((median(Job::PutLarge), median(Job::GetLarge)), (Some(3.0), Some(2.0)));
     }
 

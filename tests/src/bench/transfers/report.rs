@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::Skipped;
 use super::job::Job;
-use super::record::{Cell, Row, Stage};
+use super::record::{Cell, Row, Stage, Until};
 use super::tool::Tool;
 use crate::bench::record::Machine;
 
@@ -26,7 +26,8 @@ pub(super) fn legend(stages: &[Stage]) -> String {
     format!(
         "Seconds from the start of the command to its end, and in brackets how many times as long as nearfs it took;\n\
          medians of {} run{}. What took longer than {} s was ended, which is marked by >. nearfs has compared hashes\n\
-         and synced to the disk when it ends; the others do neither.",
+         and synced to the disk when it ends; the others do neither, so the line below has the seconds until what\n\
+         arrived would survive a loss of power.",
         stage.repetitions,
         if stage.repetitions == 1 { "" } else { "s" },
         stage.limit_seconds
@@ -42,10 +43,16 @@ pub(super) fn table(stage: &Stage) -> String {
     let rule = "--:|".repeat(stage.tools.len());
     // Writing to a string cannot fail.
     let _infallible = writeln!(text, "|---|{rule}---|---|");
-    for (job, row) in &stage.rows {
-        let mut cells = vec![job.title(&stage.amounts)];
-        cells.extend(stage.tools.iter().map(|tool| figure(row, *tool)));
-        let verdict = stage.verdict(*job);
+    let rows =
+        stage.rows.iter().flat_map(|(job, row)| [Until::End, Until::Disk].map(|until| (job, row, until)));
+    for (job, row, until) in rows {
+        let title = match until {
+            Until::End => job.title(&stage.amounts),
+            Until::Disk => "until it is on the disk".to_owned(),
+        };
+        let mut cells = vec![title];
+        cells.extend(stage.tools.iter().map(|tool| figure(row, *tool, until)));
+        let verdict = stage.verdict(*job, until);
         let word = |is_reached| if is_reached { "reached" } else { "**missed**" };
         cells.push(verdict.as_ref().map_or(String::new(), |verdict| verdict.goal.clone()));
         cells.push(verdict.map_or("", |verdict| word(verdict.is_reached)).to_owned());
@@ -55,11 +62,11 @@ pub(super) fn table(stage: &Stage) -> String {
     text
 }
 
-fn figure(row: &Row, tool: Tool) -> String {
+fn figure(row: &Row, tool: Tool, until: Until) -> String {
     let Some(cell) = row.cells.get(&tool) else { return "-".to_owned() };
-    let Some(median) = cell.median() else { return "-".to_owned() };
+    let Some(median) = cell.median(until) else { return "-".to_owned() };
     let bound = if cell.is_stopped { "> " } else { "" };
-    match row.ratio(tool) {
+    match row.ratio(tool, until) {
         Some(ratio) if tool != Tool::Nearfs => format!("{bound}{} ({}x)", digits(median), digits(ratio)),
         Some(_) | None => format!("{bound}{}", digits(median)),
     }
@@ -97,7 +104,12 @@ mod tests {
 
     #[test]
     fn a_row_has_times_ratios_and_a_verdict() {
-        let cell = |seconds, is_stopped| Cell { seconds: vec![seconds], is_stopped, failure: None };
+        let cell = |seconds, is_stopped| Cell {
+            seconds: vec![seconds],
+            synced_seconds: vec![seconds + 0.5],
+            is_stopped,
+            failure: None,
+        };
         let failed = Cell { failure: Some("is not there".to_owned()), ..Cell::default() };
         let cells = BTreeMap::from([
             (Tool::Nearfs, cell(0.5, false)),
@@ -118,6 +130,7 @@ mod tests {
             text.contains("| put 1 GiB | 0.50 | > 60.0 (120x) | - | faster than each | reached |"),
             "{text}"
         );
+        assert!(text.contains("| until it is on the disk | 1.00 | > 60.5 (60.5x) | - |"), "{text}");
         assert!(text.contains("Failed: rsync on put-large: is not there"), "{text}");
     }
 }
