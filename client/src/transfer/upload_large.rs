@@ -42,6 +42,8 @@ pub(super) struct Staged {
     fh: Fh,
     node: Arc<Held>,
     names: StagedNames,
+    /// Whether there was nothing in it when it was locked.
+    was_empty: bool,
     /// The journal, open for appending.
     journal: Option<Fh>,
 }
@@ -102,7 +104,6 @@ impl Transfer {
         let key = [&key[..], &task.to.path.child(task.to_name.clone()).to_bytes()].concat();
         let mode = (stat.st_mode & 0o777) | 0o600;
         let (staged, journal) = self.claim_remote(&task.to, &key, mode)?;
-        let journal = journal.filter(|_| self.options.resume);
         let earlier = match journal {
             Some(journal) if journal.source == stamp => journal.chunks,
             Some(_) => {
@@ -166,8 +167,8 @@ impl Transfer {
         }
     }
 
-    /// Opens the incomplete file of this name for us alone, and reads its journal; if somebody else is at it, one of
-    /// another name.
+    /// Opens the incomplete file of this name for us alone, and reads its journal if it is to be gone on with; if somebody
+    /// else is at it, one of another name.
     fn claim_remote(
         &self,
         directory: &RemoteDir,
@@ -176,8 +177,8 @@ impl Transfer {
     ) -> Result<(Staged, Option<Journal>), Cause> {
         let names = StagedNames::of(key)?;
         if let Some(staged) = claim(directory, names, mode)? {
-            let journal = read_journal(directory, &staged.names.journal);
-            return Ok((staged, journal));
+            let journal = self.options.resume.then(|| read_journal(directory, &staged.names.journal));
+            return Ok((staged, journal.flatten()));
         }
         let staged = claim(directory, StagedNames::fresh()?, mode)?;
         Ok((staged.ok_or(Errno::EBUSY)?, None))
@@ -190,12 +191,13 @@ impl Transfer {
         earlier: &HashMap<u64, ContentHash>,
     ) -> Result<(), Cause> {
         let staged = &sending.staged;
-        if earlier.is_empty() {
+        if earlier.is_empty() && !staged.was_empty {
             // Nothing that was in it may shine through its holes.
-            set_size(staged, 0)?;
+            answer(begin(&staged.session, staged.size_request(0)))?;
         }
-        set_size(staged, sending.stamp.size)?;
+        let mut sized = Some(begin(&staged.session, staged.size_request(sending.stamp.size)));
         for (chunk, hash) in earlier {
+            sized.take().map_or(Ok(()), |sized| answer(sized).map(drop))?;
             let arrived = remote_hashes(&sending.staged, chunk * CHUNK_BYTES, CHUNK_BYTES)?;
             if arrived.first() != Some(hash) || self.hash_source(sending, *chunk)? != *hash {
                 continue;
@@ -208,7 +210,7 @@ impl Transfer {
         let mut records = sending.stamp.header();
         sending.hashes.iter().for_each(|(chunk, hash)| records.extend(record(*chunk, *hash)));
         sending.staged.journal = begin_journal(&sending.task.to, &sending.staged.names.journal, &records);
-        Ok(())
+        Ok(sized.map_or(Ok(()), |sized| answer(sized).map(drop))?)
     }
 
     fn send_all(&self, sending: &mut Sending<'_>) -> Result<(), Cause> {
@@ -302,11 +304,8 @@ impl Transfer {
         sending.unflushed += bytes;
         if sending.unflushed >= FLUSH_BYTES {
             sending.unflushed = 0;
-            let (tell, told) = mpsc::sync_channel(1);
             let request = Request::Fsync { fh: sending.staged.fh, data_only: true };
-            let session = &sending.staged.session;
-            session.start(request, None, Patience::Endless, move |outcome| drop(tell.send(outcome)));
-            sending.flushes.push(told);
+            sending.flushes.push(begin(&sending.staged.session, request));
         }
         let Some(left) = sending.unsettled.get_mut(&chunk) else { return Ok(()) };
         *left -= 1;
@@ -343,20 +342,6 @@ impl Transfer {
         if stamp_of(&after) != sending.stamp {
             return Err(Cause::Changed);
         }
-        for flush in sending.flushes.drain(..) {
-            flush.recv().unwrap_or(Err(Errno::EIO))?;
-        }
-        let mut arrived = HashMap::new();
-        for (first, hashes) in sending.arrived.drain(..) {
-            arrived.extend((first..).zip(hashes_of(hashes.recv().unwrap_or(Err(Errno::EIO))?)?));
-        }
-        let is_equal = (0..sending.stamp.chunks()).all(|chunk| {
-            let sent = sending.hashes.get(&chunk);
-            sent.is_some() && sent == arrived.get(&chunk)
-        });
-        if !is_equal {
-            return Err(Cause::Differs);
-        }
         let (staged, task) = (&sending.staged, sending.task);
         let mode = if self.options.archive {
             before.st_mode & 0o7777
@@ -365,7 +350,23 @@ impl Transfer {
         };
         let set = SetAttr { mode: Some(mode), ..self.kept_attr(before) };
         let request = Request::SetAttr { node: staged.node.node(), fh: Some(staged.fh), set };
-        staged.session.ask(request, None)?;
+        // Everything is written: this is on its way while the server is still at hashes.
+        let set = begin(&staged.session, request);
+        for flush in sending.flushes.drain(..) {
+            answer(flush)?;
+        }
+        let mut arrived = HashMap::new();
+        for (first, hashes) in sending.arrived.drain(..) {
+            arrived.extend((first..).zip(hashes_of(answer(hashes)?)?));
+        }
+        let is_equal = (0..sending.stamp.chunks()).all(|chunk| {
+            let sent = sending.hashes.get(&chunk);
+            sent.is_some() && sent == arrived.get(&chunk)
+        });
+        if !is_equal {
+            return Err(Cause::Differs);
+        }
+        answer(set)?;
         let item = Publication {
             parent: task.to.node(),
             staged: staged.names.part.clone(),
@@ -407,11 +408,15 @@ impl Sending<'_> {
             return;
         }
         self.missing.remove(&span);
-        let (tell, hashes) = mpsc::sync_channel(1);
         let request = hash_request(self.staged.fh, first * CHUNK_BYTES, HASHED_CHUNKS * CHUNK_BYTES);
-        let session = &self.staged.session;
-        session.start(request, None, Patience::Endless, move |outcome| drop(tell.send(outcome)));
-        self.arrived.push((first, hashes));
+        self.arrived.push((first, begin(&self.staged.session, request)));
+    }
+}
+
+impl Staged {
+    fn size_request(&self, size: u64) -> Request {
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        Request::SetAttr { node: self.node.node(), fh: Some(self.fh), set }
     }
 }
 
@@ -438,7 +443,7 @@ fn claim(directory: &RemoteDir, names: StagedNames, mode: u32) -> Result<Option<
         Reply::Created { fh, attr, .. } => (fh, Arc::new(session.hold(attr.node, &directory.held))),
         other => return Err(unexpected(&other).into()),
     };
-    let staged = Staged { session, fh, node, names, journal: None };
+    let mut staged = Staged { session, fh, node, names, was_empty: false, journal: None };
     let lock = Lock {
         start: 0,
         end: u64::MAX,
@@ -453,7 +458,10 @@ fn claim(directory: &RemoteDir, names: StagedNames, mode: u32) -> Result<Option<
         Err(errno) => return Err(errno.into()),
     }
     let named = directory.look_up(&staged.names.part).map_err(|failure| failure.cause)?;
-    Ok(named.filter(|(attr, _)| attr.node == staged.node.node()).map(|_| staged))
+    Ok(named.filter(|(attr, _)| attr.node == staged.node.node()).map(|(attr, _)| {
+        staged.was_empty = attr.size == 0;
+        staged
+    }))
 }
 
 fn read_journal(directory: &RemoteDir, name: &Name) -> Option<Journal> {
@@ -495,12 +503,6 @@ fn begin_journal(directory: &RemoteDir, name: &Name, records: &[u8]) -> Option<F
     Some(fh)
 }
 
-fn set_size(staged: &Staged, size: u64) -> Result<(), Cause> {
-    let set = SetAttr { size: Some(size), ..SetAttr::default() };
-    let request = Request::SetAttr { node: staged.node.node(), fh: Some(staged.fh), set };
-    Ok(staged.session.ask(request, None).map(|_| ())?)
-}
-
 fn remote_hashes(staged: &Staged, offset: u64, length: u64) -> Result<Vec<ContentHash>, Cause> {
     hashes_of(ask_for(&staged.session, hash_request(staged.fh, offset, length))?)
 }
@@ -523,8 +525,17 @@ pub(super) fn hashes_of(
 
 /// Asks for something that takes as long as it takes.
 pub(super) fn ask_for(session: &Session, request: Request) -> Outcome {
+    answer(begin(session, request))
+}
+
+/// The same without waiting for it.
+fn begin(session: &Session, request: Request) -> Receiver<Outcome> {
     let (tell, told) = mpsc::sync_channel(1);
     session.start(request, None, Patience::Endless, move |outcome| drop(tell.send(outcome)));
+    told
+}
+
+fn answer(told: Receiver<Outcome>) -> Outcome {
     told.recv().unwrap_or(Err(Errno::EIO))
 }
 
