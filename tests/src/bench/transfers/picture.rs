@@ -1,5 +1,6 @@
 //! The picture of the comparison: for each row a bar a program, as long as it took, on a logarithmic scale.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -24,19 +25,21 @@ pub(super) fn draw(stages: &[Stage], path: &Path) -> anyhow::Result<()> {
     let root =
         SVGBackend::new(path, (WIDTH, stages.iter().map(height).sum::<u32>().max(1))).into_drawing_area();
     root.fill(&WHITE).map_err(drawing)?;
+    let medians = || {
+        let rows = stages.iter().flat_map(|stage| stage.rows.values());
+        rows.flat_map(|row| row.cells.values()).filter_map(|cell| cell.median(Until::End))
+    };
+    let range = medians().fold(1.0, f64::min) / 2.0..medians().fold(1.0, f64::max) * 3.0;
     let mut rest = root.clone();
     for stage in stages.iter().filter(|stage| !stage.rows.is_empty()) {
         let (area, below) = rest.split_vertically(height(stage));
-        draw_stage(stage, &area)?;
+        draw_stage(stage, range.clone(), &area)?;
         rest = below;
     }
     root.present().map_err(drawing)
 }
 
-fn draw_stage(stage: &Stage, area: &Area) -> anyhow::Result<()> {
-    let medians =
-        || stage.rows.values().flat_map(|row| row.cells.values()).filter_map(|cell| cell.median(Until::End));
-    let range = medians().fold(1.0, f64::min) / 2.0..medians().fold(1.0, f64::max) * 3.0;
+fn draw_stage(stage: &Stage, range: Range<f64>, area: &Area) -> anyhow::Result<()> {
     let bars = rows(stage);
     let mut chart = ChartBuilder::on(area)
         .margin(10)
@@ -45,7 +48,14 @@ fn draw_stage(stage: &Stage, area: &Area) -> anyhow::Result<()> {
         .y_label_area_size(LABEL_WIDTH)
         .build_cartesian_2d(range.clone().log_scale(), 0.0..(stage.rows.len() * bars) as f64)
         .map_err(drawing)?;
-    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_desc("seconds").draw().map_err(drawing)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .disable_y_mesh()
+        .disable_y_axis()
+        .x_desc("seconds")
+        .draw()
+        .map_err(drawing)?;
     let (left, top) = area.get_base_pixel();
     let small = || ("sans-serif", 12).into_text_style(area);
     for (index, (job, row)) in stage.rows.iter().enumerate() {
