@@ -43,12 +43,13 @@ pub(crate) fn serve(
     })))
 }
 
-/// Writes down what a person was told of a command that has failed.
+/// Writes down what a person was told of a command that has failed, or that one was carried out.
 fn report(asking: &Session, verb: &str, failure: &str) {
     asking.journal.tell(|| {
         let event = Event::new("report").session(asking.id).quoted("client", asking.visitor.name.as_bytes());
         let [verb, failure] = [verb, failure].map(|text| cut(text, REPORT_BYTES_MAX).as_bytes());
-        event.quoted("verb", verb).quoted("failure", failure)
+        let event = event.quoted("verb", verb);
+        if failure.is_empty() { event.outcome(Ok(())) } else { event.quoted("failure", failure) }
     });
 }
 

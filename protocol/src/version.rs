@@ -40,7 +40,7 @@ bitflags! {
         const TRANSFER = 1 << 2;
         /// The client is a shell: people or scripts give its commands, each of which the server's log tells.
         const SHELL = 1 << 3;
-        /// What fails at the client is told for the server's log: `Report`.
+        /// What fails at the client, and what was only looked at, is told for the server's log: `Report`.
         const REPORT = 1 << 4;
     }
 }

@@ -115,6 +115,7 @@ pub(crate) fn run_verb(shell: &mut Shell, line: Line) -> Result<(), Failure> {
         return Err(Failure::Usage("cat writes contents as they are, and knows no --json".into()));
     }
     shell.out.is_json = json;
+    let looked = verb.only_looks().then(|| words_of(shell, &mut verb));
     let result = verb::run(shell, &verb).map_err(|failure| shell.explained(failure));
     if let Err(failure) = &result
         && !matches!(failure, Failure::Told(_) | Failure::Unread | Failure::Differs(_))
@@ -123,6 +124,9 @@ pub(crate) fn run_verb(shell: &mut Shell, line: Line) -> Result<(), Failure> {
         // Where nobody reads the output there is nobody to tell, and this failure is the worse one.
         let _ = shell.out.object(&failure_fields(failure));
     }
+    if let (Ok(()), Some(words)) = (&result, looked) {
+        shell.report_done(&words);
+    }
     let told = shell.tell_of_new_session();
     shell.out.is_json = false;
     // What a wish ended says so, whatever error came of it.
@@ -130,6 +134,12 @@ pub(crate) fn run_verb(shell: &mut Shell, line: Line) -> Result<(), Failure> {
         Err(_) if shell.cancel.is_cancelled() => Err(Failure::Interrupted),
         result => result.and(told),
     }
+}
+
+/// A verb and what it names at the server, for the server's log.
+fn words_of(shell: &Shell, verb: &mut Verb) -> String {
+    let named = verb.remote_arguments().iter().map(|argument| printable(argument.as_bytes()));
+    std::iter::once(shell.verb.clone()).chain(named).collect::<Vec<_>>().join(" ")
 }
 
 /// What clap says was wrong, in one line and without the word "error".

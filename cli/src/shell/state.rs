@@ -245,6 +245,13 @@ impl Shell {
         }
     }
 
+    /// Tells the server's log of a verb that only looked at something.
+    pub(crate) fn report_done(&self, words: &str) {
+        if let Some(connection) = &self.connection {
+            connection.remote.current().report(words, "");
+        }
+    }
+
     /// Ends a command that was to be ended.
     pub(crate) fn go_on(&self) -> Result<(), Failure> {
         if self.cancel.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }

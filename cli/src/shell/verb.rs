@@ -232,6 +232,23 @@ fn changing(
 }
 
 impl Verb {
+    /// Whether it only looks at what the server has: of anything else the server's log tells by itself.
+    pub(crate) fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Verb::Ls(_)
+                | Verb::Cd(_)
+                | Verb::Size(_)
+                | Verb::Stat(_)
+                | Verb::Du(_)
+                | Verb::Df(_)
+                | Verb::Find(_)
+                | Verb::Cat(_)
+                | Verb::Check(_)
+                | Verb::Who
+        )
+    }
+
     /// Its arguments that name files of the server, for a program that is told a source in them.
     pub(crate) fn remote_arguments(&mut self) -> &mut [OsString] {
         match self {

@@ -219,3 +219,31 @@ fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
         ends(verb, shell, 3, "the server did not answer in time");
     }
 }
+
+#[test]
+fn the_servers_log_tells_of_each_verb() {
+    let site = Site::new();
+    let log = site.world.directory.path().join("access");
+    let server = Server::start_with(&mut nearfs(), &site.export(), &["--access-log", log.to_str().unwrap()]);
+    let script =
+        "ls docs; cat notes docs/b.txt; cd docs; find; mkdir new; rm b.txt; get a.txt; who; -stat nope";
+    let source = format!("nearfs://{}/", server.address);
+    run(site.nearfs().args(["shell", &source, "-c", script])).succeeded();
+    run(site.nearfs().args(["du", &format!("{source}docs")])).succeeded();
+    let told = || fs::read_to_string(&log).unwrap();
+    wait_for(PROMPT, || told().contains(r#"verb="du /docs""#).then_some(())).expect("the last is told");
+    for words in [
+        r#"verb="ls docs" outcome="done""#,
+        r#"verb="cat notes docs/b.txt" outcome="done""#,
+        r#"verb="cd" outcome="done""#,
+        r#"verb="find" outcome="done""#,
+        r#"path="docs/new" outcome="done""#,
+        r#"path="docs/b.txt" stage="ends""#,
+        r#"path="docs/a.txt" stage="ends""#,
+        r#"verb="who" outcome="done""#,
+        r#"verb="stat" failure="/docs/nope: no such file or directory""#,
+        r#"active=1"#,
+    ] {
+        assert!(told().contains(words), "{words} is not in {}", told());
+    }
+}

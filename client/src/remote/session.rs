@@ -181,7 +181,8 @@ impl Session {
         Session { _listening: Some(Arc::clone(listening)), ..self.with_cancel(cancel) }
     }
 
-    /// Tells the server, for its log, of a person's command that has failed, and what the person was told. Does not wait.
+    /// Tells the server, for its log, of a person's command that has failed, and what the person was told; with an empty
+    /// failure of one that was carried out. Does not wait.
     pub fn report(&self, verb: &str, failure: &str) {
         if self.inner.welcome.features.contains(Features::REPORT) && self.ending().is_none() {
             let [verb, failure] = [verb, failure].map(|text| cut(text, REPORT_BYTES_MAX).to_owned());
