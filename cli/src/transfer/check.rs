@@ -98,7 +98,10 @@ pub(crate) fn check(shell: &mut Shell, options: &CheckOptions) -> Result<(), Fai
     let other = match (options.remote, is_source && shell.is_one_shot) {
         (true, _) => Side::Remote(shell.remote_path(&options.other)?),
         (false, true) => Side::Remote(other_source(&options.other)?),
-        (false, false) => Side::Local(shell.local_path(&options.other)),
+        (false, false) => {
+            let local = shell.local_path(&options.other);
+            Side::Local(std::path::absolute(&local).map_err(Failure::local(&local))?)
+        }
     };
     let (mut equal, mut differing, mut bytes) = (0_u64, 0_u64, 0_u64);
     let mut unread = Ok(());
@@ -131,7 +134,8 @@ pub(crate) fn check(shell: &mut Shell, options: &CheckOptions) -> Result<(), Fai
             count(differing, "file differs", "files differ")
         )));
     }
-    let text = format!("{} equal, {} compared", count(equal, "file", "files"), size(bytes));
+    let files = count(equal, "file", "files");
+    let text = format!("{one} and {other}: {files} equal, {} compared", size(bytes));
     shell.out.say(Kind::Done, &text)
 }
 

@@ -67,9 +67,11 @@ pub(crate) fn get(shell: &mut Shell, options: &GetOptions, resume: bool) -> Resu
     }
     let transfer_options = options.transfer.options(remote.current().umask(), resume);
     let target = match &jobs[..] {
-        [(_, to)] => shown(to),
-        _ => shown(&base),
+        [(_, to)] => to,
+        _ => &base,
     };
+    // The whole path, which needs no directory that is still there.
+    let target = std::path::absolute(target).map_or_else(|_| shown(target), |whole| shown(&whole));
     let telling = Brought { target };
     run(shell, &options.transfer.pace, transfer_options, &announcements, &telling, |transfer| {
         transfer.download(&jobs);
