@@ -23,6 +23,9 @@ pub(crate) const OPENED_AHEAD_TIME_MAX: Duration = Duration::from_millis(100);
 const OPENED_AHEAD_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 /// Directories, and recent lookups, whose habits are remembered.
 const HABITS_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+/// How long lookups open as well after a file was found to be replaced between its lookup and its open. The kernel looks once
+/// more, and what it finds then is not to be lost again.
+const REPLACED_TIME: Duration = Duration::from_millis(100);
 /// A directory gains this much with an open that follows a lookup, loses one with each lookup, and is one
 /// whose lookups open from the threshold on.
 const GAIN: u8 = 3;
@@ -45,6 +48,8 @@ pub(crate) struct OpenedAhead {
 pub(crate) struct Foresight {
     habits: Mutex<Habits>,
     opened: Mutex<LruCache<Node, OpenedAhead>>,
+    /// When a file was last gone before it could be opened.
+    replaced_at: Mutex<Option<Instant>>,
     /// Whether somebody looks after what is open ahead.
     sweeping: AtomicBool,
 }
@@ -60,14 +65,25 @@ impl Default for Foresight {
     fn default() -> Self {
         let habits = Habits { found_in: LruCache::new(HABITS_MAX), score: LruCache::new(HABITS_MAX) };
         let opened = Mutex::new(LruCache::new(OPENED_AHEAD_MAX));
-        Foresight { habits: Mutex::new(habits), opened, sweeping: AtomicBool::new(false) }
+        Foresight {
+            habits: Mutex::new(habits),
+            opened,
+            replaced_at: Mutex::default(),
+            sweeping: AtomicBool::new(false),
+        }
     }
 }
 
 impl Foresight {
     /// Whether a lookup in this directory is likely to be followed by an open.
-    pub(crate) fn expects_open(&self, parent: Node) -> bool {
-        self.habits.lock().score.peek(&parent).is_some_and(|&score| score >= THRESHOLD)
+    pub(crate) fn expects_open(&self, parent: Node, now: Instant) -> bool {
+        self.replaced_at.lock().is_some_and(|at| now.duration_since(at) < REPLACED_TIME)
+            || self.habits.lock().score.peek(&parent).is_some_and(|&score| score >= THRESHOLD)
+    }
+
+    /// A file was gone when it was to be opened.
+    pub(crate) fn replaced(&self, now: Instant) {
+        *self.replaced_at.lock() = Some(now);
     }
 
     /// A file was looked up.
@@ -172,17 +188,25 @@ mod tests {
 
     #[test]
     fn a_directory_whose_files_are_opened_is_expected_to_go_on_so() {
-        let foresight = Foresight::default();
+        let (foresight, now) = (Foresight::default(), Instant::now());
         for id in 10..13 {
-            assert_eq!(foresight.expects_open(node(1)), id == 12, "{id}");
+            assert_eq!(foresight.expects_open(node(1), now), id == 12, "{id}");
             foresight.found(node(1), node(id));
             foresight.opened(node(id));
         }
         for id in 20..40 {
             foresight.found(node(1), node(id)); // Only looked at.
         }
-        assert!(!foresight.expects_open(node(1)));
-        assert!(!foresight.expects_open(node(2)));
+        assert!(!foresight.expects_open(node(1), now));
+        assert!(!foresight.expects_open(node(2), now));
+    }
+
+    #[test]
+    fn after_a_file_was_replaced_too_soon_lookups_open_for_a_while() {
+        let (foresight, now) = (Foresight::default(), Instant::now());
+        foresight.replaced(now);
+        assert!(foresight.expects_open(node(1), now));
+        assert!(!foresight.expects_open(node(1), now + REPLACED_TIME));
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Vfs {
 }
 
 /// The attributes in an answer that must be nothing else.
-fn attr_reply(outcome: Outcome) -> Result<Attr, Errno> {
+pub(crate) fn attr_reply(outcome: Outcome) -> Result<Attr, Errno> {
     match outcome?.0 {
         Reply::Attr(attr) => Ok(attr),
         other => Err(unexpected(&other)),

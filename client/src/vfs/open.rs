@@ -21,6 +21,7 @@ use crate::files::{OpenFile, Unsynced};
 use crate::foresight::{OPENED_AHEAD_TIME_MAX, open_flags};
 use crate::identity::Caller;
 use crate::rpc::{Outcome, Patience};
+use crate::vfs::attr::attr_reply;
 use crate::vfs::types::{Entry, Opened};
 use crate::vfs::{Vfs, tri, unexpected};
 
@@ -46,8 +47,7 @@ impl Vfs {
             if self.cache.attr_stands(ahead.token, node) {
                 return done(Ok(self.opened(ahead.token, ahead.fh, flags, &ahead.attr, None)));
             }
-            // We ourselves changed the file in between.
-            self.released(ReleasedFile { fh: ahead.fh, flock_owner: None }, false);
+            return self.open_changed(caller, node, ahead.fh, flags, done);
         }
         let content_bytes_max = self.wanted_content_bytes(node, flags);
         let token = self.cache.begin_fill();
@@ -62,8 +62,34 @@ impl Vfs {
                     Ok(vfs.opened(token, fh, flags, &attr, whole.then_some(content)))
                 }
                 Ok((other, _)) => Err(unexpected(&other)),
-                Err(errno) => Err(errno),
+                Err(errno) => {
+                    if errno == Errno::ESTALE {
+                        vfs.foresight.replaced(Instant::now());
+                    }
+                    Err(errno)
+                }
             });
+        });
+    }
+
+    /// Opens a file that was opened ahead, and that we ourselves changed since. It may have lost its name, so that only who
+    /// has it open finds it.
+    fn open_changed(
+        self: &Arc<Self>,
+        caller: Caller,
+        node: Node,
+        fh: Fh,
+        flags: i32,
+        done: impl FnOnce(Result<Opened, Errno>) + Send + 'static,
+    ) {
+        let token = self.cache.begin_fill();
+        let vfs = Arc::clone(self);
+        self.call(caller, node, Request::GetAttr { node, fh: Some(fh) }, move |outcome| {
+            let attr = attr_reply(outcome);
+            if attr.is_err() {
+                vfs.released(ReleasedFile { fh, flock_owner: None }, false);
+            }
+            done(attr.map(|attr| vfs.opened(token, fh, flags, &attr, None)));
         });
     }
 
@@ -211,7 +237,7 @@ impl Vfs {
     pub(crate) fn wanted_with_lookup(&self, caller: Caller, parent: Node, name: &Name) -> Option<AlsoOpen> {
         let wanted = self.config.cache_bytes > 0
             && self.welcome.features.contains(Features::LOOKUP_OPEN)
-            && (self.rpc.is_far() || self.foresight.expects_open(parent))
+            && (self.rpc.is_far() || self.foresight.expects_open(parent, Instant::now()))
             && open_flags(caller.pid).is_some_and(is_plain_read);
         let content_bytes_max = match self.cache.name_last_seen(parent, name) {
             Some(Dentry::Node(node)) if wanted => self.wanted_content_bytes(node, libc::O_RDONLY),

@@ -160,6 +160,26 @@ fn the_pages_of_a_renamed_file_go_at_once_if_it_is_open_and_else_when_it_is_open
 }
 
 #[test]
+fn a_file_that_was_opened_ahead_is_opened_though_we_took_its_name() {
+    let (peer, vfs) = Peer::with_client();
+    let looking = ask(|done| vfs.lookup(ME, 1, b"file", done));
+    peer.call().reply(Reply::Entry { attr: file(7, 10, 1), fh: Some(Fh(778)), whole: false });
+    assert!(matches!(looking.get().unwrap(), Lookup::Found(found) if found.ino == 7));
+    let removing = ask(|done| vfs.unlink(ME, 1, b"file", done));
+    peer.call().reply(removed());
+    removing.get().unwrap();
+    // By its node nobody finds it any more.
+    let opening = ask(|done| vfs.open(ME, 7, libc::O_RDONLY, done));
+    peer.expect(&Request::GetAttr { node: node(7), fh: Some(Fh(778)) }).reply(Reply::Attr(file(7, 10, 2)));
+    let fh = opening.get().unwrap().fh;
+    let reading = read(&vfs, fh, 0, 10);
+    let asked = peer.call();
+    assert!(matches!(asked.request, Request::Read { fh: Fh(778), .. }), "{:?}", asked.request);
+    asked.reply_with(Reply::Read { change: Change(2) }, &content(0, 10));
+    assert_eq!(reading.get().unwrap(), content(0, 10));
+}
+
+#[test]
 fn after_a_change_that_failed_nothing_is_taken_for_granted() {
     let (peer, vfs) = Peer::with_client();
     look_up(&peer, &vfs, "file", file(7, 10, 1));
