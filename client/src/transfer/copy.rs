@@ -16,14 +16,14 @@ use nearfs_protocol::message::{Publication, Reply, Request};
 use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
-use crate::remote::{Follow, Held, Outcome, Patience, RemotePath, Session};
+use crate::remote::{Follow, Held, Outcome, RemotePath};
+use crate::transfer::asking::{answer, ask_for, begin};
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::{StagedNames, is_staged};
 use crate::transfer::local::is_sparse;
 use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
 use crate::transfer::upload::{Afterwards, make_link, names_there, next};
-use crate::transfer::upload_large::ask_for;
 use crate::transfer::walk::walk;
 use crate::transfer::{TRIES, Transfer, walkers};
 
@@ -476,17 +476,6 @@ impl Transfer {
 fn copy_range(source: &Opened, target: &Opened, offset: u64, length: u64) -> Request {
     let (from, to) = (source.fh, target.fh);
     Request::CopyRange { from, from_offset: offset, to, to_offset: offset, length }
-}
-
-/// Asks for something that takes as long as it takes, and for other things meanwhile.
-fn begin(session: &Session, request: Request) -> Receiver<Outcome> {
-    let (tell, told) = mpsc::sync_channel(1);
-    session.start(request, None, Patience::Endless, move |outcome| drop(tell.send(outcome)));
-    told
-}
-
-fn answer(told: &Receiver<Outcome>) -> Outcome {
-    told.recv().unwrap_or(Err(Errno::EIO))
 }
 
 /// Some that come soon one after the other; `None` when there will be no more.

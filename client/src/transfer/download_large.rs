@@ -16,6 +16,7 @@ use nearfs_transport::pool::Payload;
 use rustix::fs::OFlags;
 
 use crate::remote::{Outcome, Patience};
+use crate::transfer::asking::ask_for;
 use crate::transfer::download::DownloadTask;
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::{Journal, SourceStamp, StagedNames, record};
@@ -24,7 +25,7 @@ use crate::transfer::local::{LocalDir, is_same, lock, set_file_attr};
 use crate::transfer::meter::Running;
 use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::unexpected;
-use crate::transfer::upload_large::{NO_ROOM_PAUSE, ask_for, hashes_of, is_worth_keeping};
+use crate::transfer::upload_large::{NO_ROOM_PAUSE, hashes_of, is_worth_keeping};
 use crate::transfer::{HASHED_CHUNKS, TRIES, Transfer};
 
 /// Bytes that are asked for at a time.

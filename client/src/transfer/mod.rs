@@ -5,6 +5,7 @@
 //! a name that nobody looks for, compared by hash at both ends, synced, and only then given its name. Small files are
 //! synced and named many at a time. Beside a large one there is a [`journal`], by which a later transfer goes on with it.
 
+mod asking;
 pub mod compare;
 mod copy;
 mod download;

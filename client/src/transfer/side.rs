@@ -15,6 +15,7 @@ use rustix::fs::{OFlags, Stat};
 
 use crate::cancel::Cancel;
 use crate::remote::{Follow, Held, Remote, RemotePath};
+use crate::transfer::asking::ask_for;
 use crate::transfer::download::KEPT_MODE;
 use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::is_staged;
@@ -22,7 +23,7 @@ use crate::transfer::local::{LocalDir, kind_of, mtime_of, set_file_attr};
 use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::{RemoteDir, unexpected};
 use crate::transfer::upload::{path_text, real_place};
-use crate::transfer::upload_large::{ask_for, hashes_of};
+use crate::transfer::upload_large::hashes_of;
 
 /// Deepest tree that is looked into. Deeper ones come from broken servers.
 const DEPTH_MAX: usize = 512;

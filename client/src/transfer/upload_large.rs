@@ -18,6 +18,7 @@ use nearfs_protocol::name::Name;
 use rustix::fs::OFlags;
 
 use crate::remote::{Held, Outcome, Patience, Session};
+use crate::transfer::asking::{answer, ask_for, begin};
 use crate::transfer::failure::Cause;
 use crate::transfer::journal::{Journal, SourceStamp, StagedNames, record};
 use crate::transfer::local::{next_content, stamp_of};
@@ -193,11 +194,11 @@ impl Transfer {
         let staged = &sending.staged;
         if earlier.is_empty() && !staged.was_empty {
             // Nothing that was in it may shine through its holes.
-            answer(begin(&staged.session, staged.size_request(0)))?;
+            ask_for(&staged.session, staged.size_request(0))?;
         }
         let mut sized = Some(begin(&staged.session, staged.size_request(sending.stamp.size)));
         for (chunk, hash) in earlier {
-            sized.take().map_or(Ok(()), |sized| answer(sized).map(drop))?;
+            sized.take().map_or(Ok(()), |sized| answer(&sized).map(drop))?;
             let arrived = remote_hashes(&sending.staged, chunk * CHUNK_BYTES, CHUNK_BYTES)?;
             if arrived.first() != Some(hash) || self.hash_source(sending, *chunk)? != *hash {
                 continue;
@@ -210,7 +211,7 @@ impl Transfer {
         let mut records = sending.stamp.header();
         sending.hashes.iter().for_each(|(chunk, hash)| records.extend(record(*chunk, *hash)));
         sending.staged.journal = begin_journal(&sending.task.to, &sending.staged.names.journal, &records);
-        Ok(sized.map_or(Ok(()), |sized| answer(sized).map(drop))?)
+        Ok(sized.map_or(Ok(()), |sized| answer(&sized).map(drop))?)
     }
 
     fn send_all(&self, sending: &mut Sending<'_>) -> Result<(), Cause> {
@@ -353,11 +354,11 @@ impl Transfer {
         // Everything is written: this is on its way while the server is still at hashes.
         let set = begin(&staged.session, request);
         for flush in sending.flushes.drain(..) {
-            answer(flush)?;
+            answer(&flush)?;
         }
         let mut arrived = HashMap::new();
         for (first, hashes) in sending.arrived.drain(..) {
-            arrived.extend((first..).zip(hashes_of(answer(hashes)?)?));
+            arrived.extend((first..).zip(hashes_of(answer(&hashes)?)?));
         }
         let is_equal = (0..sending.stamp.chunks()).all(|chunk| {
             let sent = sending.hashes.get(&chunk);
@@ -366,7 +367,7 @@ impl Transfer {
         if !is_equal {
             return Err(Cause::Differs);
         }
-        answer(set)?;
+        answer(&set)?;
         let item = Publication {
             parent: task.to.node(),
             staged: staged.names.part.clone(),
@@ -521,22 +522,6 @@ pub(super) fn hashes_of(
         }
         other => Err(unexpected(&other).into()),
     }
-}
-
-/// Asks for something that takes as long as it takes.
-pub(super) fn ask_for(session: &Session, request: Request) -> Outcome {
-    answer(begin(session, request))
-}
-
-/// The same without waiting for it.
-fn begin(session: &Session, request: Request) -> Receiver<Outcome> {
-    let (tell, told) = mpsc::sync_channel(1);
-    session.start(request, None, Patience::Endless, move |outcome| drop(tell.send(outcome)));
-    told
-}
-
-fn answer(told: Receiver<Outcome>) -> Outcome {
-    told.recv().unwrap_or(Err(Errno::EIO))
 }
 
 fn ask_endless(session: &Session, request: Request) -> Result<Reply, Errno> {
