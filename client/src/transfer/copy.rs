@@ -24,7 +24,7 @@ use crate::transfer::local::is_sparse;
 use crate::transfer::opened::Opened;
 use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
 use crate::transfer::upload::{Afterwards, make_link, names_there, next};
-use crate::transfer::walk::walk;
+use crate::transfer::walk::walk_named;
 use crate::transfer::{TRIES, Transfer, walkers};
 
 /// Files that are copied at once; most of the time each waits for an answer.
@@ -48,13 +48,6 @@ struct CopyTask {
     attr: Attr,
     to: RemoteDir,
     to_name: Name,
-}
-
-/// What is looked at on the way.
-enum Item<'a> {
-    /// What a person named, and where it goes.
-    Named(&'a RemotePath, &'a RemotePath),
-    Dir(Box<DirTask>),
 }
 
 /// A directory that is to be copied.
@@ -118,20 +111,13 @@ impl Transfer {
             let later = Later::default();
             self.copying(|files| {
                 let ways = Ways { files, later: &later };
-                // What comes last is looked at first.
-                let first = jobs.iter().rev().map(|(from, to)| Item::Named(from, to)).collect();
-                walk(walkers(jobs.len()), first, |item, found| {
-                    let outcome = match item {
-                        Item::Named(from, _) if self.is_stopped() => {
-                            Err(Failure::new(from.to_string(), Errno::EINTR))
-                        }
-                        Item::Dir(_) if self.is_stopped() => Ok(()),
-                        Item::Named(from, to) => self.begin_copy((from, to), recursive, &ways).map(|dir| {
-                            dir.into_iter().for_each(|dir| found(Item::Dir(Box::new(dir))));
-                        }),
-                        Item::Dir(dir) => self.copy_dir(&dir, &|dir| found(Item::Dir(Box::new(dir))), &ways),
-                    };
-                    if let Err(failure) = outcome {
+                let begin = |(from, to): &(RemotePath, RemotePath)| {
+                    self.begun(self.begin_copy((from, to), recursive, &ways))
+                };
+                walk_named(walkers(jobs.len()), jobs, begin, |dir, found| {
+                    if !self.is_stopped()
+                        && let Err(failure) = self.copy_dir(dir, found, &ways)
+                    {
                         self.fail(&failure);
                     }
                 });
@@ -177,6 +163,9 @@ impl Transfer {
         recursive: bool,
         ways: &Ways<'_>,
     ) -> Result<Option<DirTask>, Failure> {
+        if self.is_stopped() {
+            return Err(Failure::new(from.to_string(), Errno::EINTR));
+        }
         let follow = if self.options.archive { Follow::No } else { Follow::Yes };
         let found = self.remote.find(from, follow)?;
         if found.attr.kind == FileKind::Directory {

@@ -22,7 +22,7 @@ use crate::transfer::local::{LocalDir, set_file_attr};
 use crate::transfer::remote_dir::{RemoteDir, explained, unexpected};
 use crate::transfer::upload::{next, path_text};
 use crate::transfer::upload_large::is_same_file;
-use crate::transfer::walk::walk;
+use crate::transfer::walk::walk_named;
 use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, walkers};
 
 /// After so long without another file those that wait are published.
@@ -42,13 +42,6 @@ pub(super) struct DownloadTask {
     pub(super) attr: Attr,
     pub(super) to: Arc<LocalDir>,
     pub(super) to_name: Name,
-}
-
-/// What is looked at on the way.
-enum Item<'a> {
-    /// What a person named, and where it goes.
-    Named(&'a RemotePath, &'a Path),
-    Dir(Box<DirTask>),
 }
 
 /// A directory that is to be brought from the server.
@@ -113,17 +106,11 @@ impl Transfer {
             let directories = Directories::default();
             self.downloading(|ways| {
                 let last = Mutex::default();
-                // What comes last is looked at first.
-                let first = jobs.iter().rev().map(|(from, to)| Item::Named(from, to)).collect();
-                walk(walkers(jobs.len()), first, |item, found| {
-                    let found = |dir| found(Item::Dir(Box::new(dir)));
-                    match item {
-                        Item::Named(from, to) => match self.begin_download(from, to, ways, &last) {
-                            Ok(dir) => dir.into_iter().for_each(found),
-                            Err(failure) => self.fail(&failure),
-                        },
-                        Item::Dir(task) => self.download_dir(&task, &found, ways, &directories),
-                    }
+                let begin = |(from, to): &(RemotePath, PathBuf)| {
+                    self.begun(self.begin_download(from, to, ways, &last))
+                };
+                walk_named(walkers(jobs.len()), jobs, begin, |task, found| {
+                    self.download_dir(task, found, ways, &directories);
                 });
             });
             for (path, attr) in directories.into_inner().into_iter().rev() {

@@ -197,6 +197,14 @@ impl Transfer {
         self.is_stopped.load(Ordering::Relaxed) || self.cancel.is_cancelled()
     }
 
+    /// What there is to be looked at from something that was named, if that did not fail.
+    fn begun<T>(&self, outcome: Result<Option<T>, Failure>) -> Option<T> {
+        outcome.unwrap_or_else(|failure| {
+            self.fail(&failure);
+            None
+        })
+    }
+
     /// Counts and tells a failure. One that concerns all files ends the transfer; what fails because of that is not told.
     fn fail(&self, failure: &Failure) {
         let is_first_end = failure.cause.ends_all() && !self.is_stopped.swap(true, Ordering::SeqCst);

@@ -23,7 +23,7 @@ use crate::transfer::journal::{StagedNames, is_staged};
 use crate::transfer::local::{LocalDir, kind_of, mtime_of, stamp_of};
 use crate::transfer::remote_dir::{Leftover, RemoteDir, explained, unexpected};
 use crate::transfer::upload_large::is_same_file;
-use crate::transfer::walk::walk;
+use crate::transfer::walk::walk_named;
 use crate::transfer::{LARGE_THREADS, SMALL_BYTES_MAX, SMALL_THREADS, TRIES, Transfer, walkers};
 
 /// After so long without another file those that wait are published.
@@ -42,13 +42,6 @@ pub(super) struct UploadTask {
     pub(super) stat: Stat,
     pub(super) to: RemoteDir,
     pub(super) to_name: Name,
-}
-
-/// What is looked at on the way.
-enum Item<'a> {
-    /// What a person named, and where it goes.
-    Named(&'a Path, &'a RemotePath),
-    Dir(Box<DirTask>),
 }
 
 /// A directory that is to be brought to the server.
@@ -130,17 +123,11 @@ impl Transfer {
         self.watched(|| {
             let later = Afterwards::default();
             self.uploading(|ways| {
-                // What comes last is looked at first.
-                let first = jobs.iter().rev().map(|(from, to)| Item::Named(from, to)).collect();
-                walk(walkers(jobs.len()), first, |item, found| {
-                    let found = |dir| found(Item::Dir(Box::new(dir)));
-                    match item {
-                        Item::Named(from, to) => match self.begin_upload(from, to, ways, &later) {
-                            Ok(dir) => dir.into_iter().for_each(found),
-                            Err(failure) => self.fail(&failure),
-                        },
-                        Item::Dir(task) => self.upload_dir(&task, &found, ways, &later),
-                    }
+                let begin = |(from, to): &(PathBuf, RemotePath)| {
+                    self.begun(self.begin_upload(from, to, ways, &later))
+                };
+                walk_named(walkers(jobs.len()), jobs, begin, |task, found| {
+                    self.upload_dir(task, found, ways, &later);
                 });
             });
             if !self.is_stopped() {

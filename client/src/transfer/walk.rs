@@ -43,6 +43,31 @@ pub(super) fn walk<T: Send>(threads: usize, first: Vec<T>, visit: impl Fn(T, &dy
     });
 }
 
+/// What is looked at on the way of [`walk_named`].
+enum Item<'a, J, T> {
+    Named(&'a J),
+    Found(Box<T>),
+}
+
+/// Walks from what a person named, in the order in which it was named: `begin` says what is to be looked at from there, and
+/// `visit` is called for that and for whatever it is told of.
+pub(super) fn walk_named<J: Sync, T: Send>(
+    threads: usize,
+    named: &[J],
+    begin: impl Fn(&J) -> Option<T> + Sync,
+    visit: impl Fn(&T, &dyn Fn(T)) + Sync,
+) {
+    // What comes last is looked at first.
+    let first = named.iter().rev().map(Item::Named).collect();
+    walk(threads, first, |item, found| {
+        let found = |item| found(Item::Found(Box::new(item)));
+        match item {
+            Item::Named(named) => begin(named).into_iter().for_each(found),
+            Item::Found(item) => visit(&item, &found),
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
