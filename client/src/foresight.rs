@@ -48,8 +48,6 @@ pub(crate) struct OpenedAhead {
 pub(crate) struct Foresight {
     habits: Mutex<Habits>,
     opened: Mutex<LruCache<Node, OpenedAhead>>,
-    /// When a file was last gone before it could be opened.
-    replaced_at: Mutex<Option<Instant>>,
     /// Whether somebody looks after what is open ahead.
     sweeping: AtomicBool,
 }
@@ -59,31 +57,30 @@ struct Habits {
     /// In which directory a file was found.
     found_in: LruCache<Node, Node>,
     score: LruCache<Node, u8>,
+    /// When a file was last gone before it could be opened.
+    replaced_at: Option<Instant>,
 }
 
 impl Default for Foresight {
     fn default() -> Self {
-        let habits = Habits { found_in: LruCache::new(HABITS_MAX), score: LruCache::new(HABITS_MAX) };
+        let (found_in, score) = (LruCache::new(HABITS_MAX), LruCache::new(HABITS_MAX));
+        let habits = Habits { found_in, score, replaced_at: None };
         let opened = Mutex::new(LruCache::new(OPENED_AHEAD_MAX));
-        Foresight {
-            habits: Mutex::new(habits),
-            opened,
-            replaced_at: Mutex::default(),
-            sweeping: AtomicBool::new(false),
-        }
+        Foresight { habits: Mutex::new(habits), opened, sweeping: AtomicBool::new(false) }
     }
 }
 
 impl Foresight {
     /// Whether a lookup in this directory is likely to be followed by an open.
     pub(crate) fn expects_open(&self, parent: Node, now: Instant) -> bool {
-        self.replaced_at.lock().is_some_and(|at| now.duration_since(at) < REPLACED_TIME)
-            || self.habits.lock().score.peek(&parent).is_some_and(|&score| score >= THRESHOLD)
+        let habits = self.habits.lock();
+        habits.score.peek(&parent).is_some_and(|&score| score >= THRESHOLD)
+            || habits.replaced_at.is_some_and(|at| now.duration_since(at) < REPLACED_TIME)
     }
 
     /// A file was gone when it was to be opened.
     pub(crate) fn replaced(&self, now: Instant) {
-        *self.replaced_at.lock() = Some(now);
+        self.habits.lock().replaced_at = Some(now);
     }
 
     /// A file was looked up.
