@@ -20,6 +20,8 @@ use nearfs_client::config::VfsConfig;
 use nearfs_client::vfs::Vfs;
 use serde_json::Value;
 
+use crate::proxy::{FaultProxy, Way};
+
 /// Longest time for something that should come at once.
 pub const PROMPT: Duration = Duration::from_secs(20);
 /// Longest time for the program to be built.
@@ -126,6 +128,16 @@ impl World {
     #[track_caller]
     pub fn mount(&self, name: &str, options: &str) -> Mount {
         self.mount_through(&self.server().address, name, options)
+    }
+
+    /// Mounts the server over a link that delays everything by so much each way.
+    #[track_caller]
+    pub fn mount_far(&self, delay: Duration, options: &str) -> (FaultProxy, Mount) {
+        let target: SocketAddr = self.server().address.parse().unwrap();
+        let proxy = FaultProxy::start(target).unwrap();
+        proxy.set_delay(&[Way::Up, Way::Down], delay);
+        let mount = self.mount_through(&proxy.endpoint().to_string(), "far", options);
+        (proxy, mount)
     }
 
     /// The same by another address, which leads to the server. Unless told otherwise, programs wait for their writes as where

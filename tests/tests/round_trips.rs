@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nearfs_tests::harness::{Mount, World, can_mount, holds_within, watchdog};
-use nearfs_tests::proxy::{FaultProxy, Way};
+use nearfs_tests::proxy::FaultProxy;
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(150);
 /// One way. A round trip takes twice as long.
@@ -36,10 +35,7 @@ macro_rules! mounting {
 /// A server, and a mount of it over a slow link.
 fn far() -> (World, FaultProxy, Mount) {
     let world = World::new();
-    let target: SocketAddr = world.server().address.parse().unwrap();
-    let proxy = FaultProxy::start(target).unwrap();
-    proxy.set_delay(&[Way::Up, Way::Down], DELAY);
-    let mount = world.mount_through(&proxy.endpoint().to_string(), "far", "");
+    let (proxy, mount) = world.mount_far(DELAY, "");
     (world, proxy, mount)
 }
 

@@ -3,13 +3,12 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nearfs_tests::harness::{Mount, PROMPT, World, can_mount, run_within, watchdog};
-use nearfs_tests::proxy::{FaultProxy, Way};
+use nearfs_tests::proxy::FaultProxy;
 use nearfs_tests::random::noise;
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(150);
@@ -29,10 +28,7 @@ macro_rules! mounting {
 /// A server, and a mount of it over a slow link.
 fn far() -> (World, FaultProxy, Mount) {
     let world = World::new();
-    let target: SocketAddr = world.server().address.parse().unwrap();
-    let proxy = FaultProxy::start(target).unwrap();
-    proxy.set_delay(&[Way::Up, Way::Down], DELAY);
-    let mount = world.mount_through(&proxy.endpoint().to_string(), "far", FAR);
+    let (proxy, mount) = world.mount_far(DELAY, FAR);
     (world, proxy, mount)
 }
 
