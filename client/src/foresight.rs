@@ -61,6 +61,12 @@ struct Habits {
     replaced_at: Option<Instant>,
 }
 
+impl Habits {
+    fn is_replaced_lately(&self, now: Instant) -> bool {
+        self.replaced_at.is_some_and(|at| now.duration_since(at) < REPLACED_TIME)
+    }
+}
+
 impl Default for Foresight {
     fn default() -> Self {
         let (found_in, score) = (LruCache::new(HABITS_MAX), LruCache::new(HABITS_MAX));
@@ -74,8 +80,12 @@ impl Foresight {
     /// Whether a lookup in this directory is likely to be followed by an open.
     pub(crate) fn expects_open(&self, parent: Node, now: Instant) -> bool {
         let habits = self.habits.lock();
-        habits.score.peek(&parent).is_some_and(|&score| score >= THRESHOLD)
-            || habits.replaced_at.is_some_and(|at| now.duration_since(at) < REPLACED_TIME)
+        habits.score.peek(&parent).is_some_and(|&score| score >= THRESHOLD) || habits.is_replaced_lately(now)
+    }
+
+    /// Whether a file was gone, just now, when it was to be opened.
+    pub(crate) fn is_replaced_lately(&self, now: Instant) -> bool {
+        self.habits.lock().is_replaced_lately(now)
     }
 
     /// A file was gone when it was to be opened.

@@ -28,7 +28,11 @@ impl Vfs {
         done: impl FnOnce(Result<Lookup, Errno>) + Send + 'static,
     ) {
         let (parent, name) = tri!(self.place(parent, name), done);
-        if let Some(known) = self.known_name(parent, &name) {
+        // Where files are replaced at this moment, what we know of a name may be the one before, and its file gone: the
+        // kernel looks once more after that, and only what the server opens together with the lookup is not lost again.
+        if !self.foresight.is_replaced_lately(Instant::now())
+            && let Some(known) = self.known_name(parent, &name)
+        {
             return done(Ok(known));
         }
         let token = self.cache.begin_fill();

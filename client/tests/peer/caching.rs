@@ -180,6 +180,22 @@ fn a_file_that_was_opened_ahead_is_opened_though_we_took_its_name() {
 }
 
 #[test]
+fn where_files_are_replaced_between_lookup_and_open_names_are_asked_for_though_we_know_them() {
+    let (peer, vfs) = Peer::with_client();
+    look_up(&peer, &vfs, "to", file(8, 10, 1));
+    look_up(&peer, &vfs, "from", file(7, 10, 1));
+    let opening = ask(|done| vfs.open(ME, 8, libc::O_RDONLY, done));
+    let asked = peer.call();
+    let renaming = ask(|done| vfs.rename(ME, 1, b"from", 1, b"to", 0, done));
+    peer.call().reply(renamed(file(7, 10, 2)));
+    renaming.get().unwrap();
+    asked.fail(Errno::ESTALE);
+    assert_eq!(opening.get().err(), Some(Errno::ESTALE));
+    // The next rename may be on its way to take this file too.
+    look_up(&peer, &vfs, "to", file(9, 10, 1));
+}
+
+#[test]
 fn after_a_change_that_failed_nothing_is_taken_for_granted() {
     let (peer, vfs) = Peer::with_client();
     look_up(&peer, &vfs, "file", file(7, 10, 1));
