@@ -23,6 +23,9 @@ const LISTEN_TIME_MAX: Duration = Duration::from_secs(30);
 /// while their writes are under way, as where the server is far.
 const OPTIONS: &str = "timeout=40,write_behind=16M";
 
+/// How long the server may take to let go of what was open when everybody is gone.
+const LETTING_GO_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// How much of each log is shown when something was wrong.
 const LOG_LINES_SHOWN: usize = 30;
 
@@ -32,6 +35,8 @@ pub struct Place {
     /// The mounts.
     pub mounts: Vec<Mount>,
     server: Option<Own>,
+    /// Its descriptors before anybody came.
+    descriptors_alone: u64,
     address: String,
     pub(super) proxy: FaultProxy,
 }
@@ -59,7 +64,9 @@ impl Place {
         let (server, address) = start_server(directory.path(), &own_address().to_string())?;
         let target: std::net::SocketAddr = address.parse()?;
         let proxy = FaultProxy::start(target)?;
-        let mut place = Place { directory, mounts: Vec::new(), server: Some(server), address, proxy };
+        let descriptors_alone = usage(server.0.id()).context("the server is gone")?.0;
+        let mut place =
+            Place { directory, mounts: Vec::new(), server: Some(server), descriptors_alone, address, proxy };
         for name in ["one", "two"] {
             let mount = place.mount(name)?;
             place.mounts.push(mount);
@@ -164,6 +171,12 @@ impl Place {
                 Err(error) => report.stuck.push(format!("{}: {error}", mount.path.display())),
             }
         }
+        match self.descriptors_when_all_are_gone() {
+            Ok(left) => report.server_alone = Some((self.descriptors_alone, left)),
+            Err(error) => {
+                report.stuck.push(format!("the sessions of killed clients cannot be ended: {error}"))
+            }
+        }
         if report.is_red() {
             self.print_logs();
         }
@@ -175,6 +188,25 @@ impl Place {
 }
 
 impl Place {
+    /// Ends what the server keeps for killed clients, and says what it has open then, once it has let go of that or was given
+    /// time enough.
+    fn descriptors_when_all_are_gone(&self) -> Result<u64> {
+        let mut command = Command::new(program());
+        command.args(["shell", &self.address, "--command", "kick --all"]).stdout(Stdio::null());
+        match ends_within(&mut command, MOUNT_TIME_MAX)? {
+            Some(status) if status.success() => {}
+            ended => bail!("kick: {ended:?}"),
+        }
+        let began = Instant::now();
+        loop {
+            let (descriptors, _) = self.server_pid().and_then(usage).context("the server is gone")?;
+            if descriptors <= self.descriptors_alone || began.elapsed() > LETTING_GO_TIME_MAX {
+                return Ok(descriptors);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// What server and clients have said last, for whoever has to find out.
     fn print_logs(&self) {
         for name in ["server", "one", "two"] {

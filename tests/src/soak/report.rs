@@ -9,11 +9,9 @@ use super::place::Place;
 
 /// Of which process descriptors and memory are followed.
 const PROCESSES: [&str; 2] = ["server", "clients"];
-/// More growth over a whole run is a leak: of descriptors, to begin with and for each client that was killed. The server
-/// keeps for a day what such a client had open, should it come back: the files of its programs, and those that they had closed
-/// and whose releases, up to 64, were still being collected.
+/// More growth over a whole run is a leak of descriptors. The server is judged when everybody is gone: until then it keeps, for
+/// a day, what killed clients had open.
 const DESCRIPTORS_GROWTH_MAX: f64 = 24.0;
-const DESCRIPTORS_OF_A_CLIENT_MAX: f64 = 24.0;
 /// The same of MiB; the caches of the clients may fill.
 const MIB_GROWTH_MAX: f64 = 128.0;
 /// What is shown of each kind of trouble.
@@ -31,6 +29,8 @@ pub(super) struct Report {
     pub(super) doubled: Vec<String>,
     pub(super) stuck: Vec<String>,
     samples: [Vec<Sample>; 2],
+    /// Descriptors of the server before anybody came and when everybody was gone.
+    pub(super) server_alone: Option<(u64, u64)>,
     /// In which order the kinds of faults come at present.
     pub(super) order: Vec<usize>,
 }
@@ -61,6 +61,7 @@ impl Report {
             doubled: Vec::new(),
             stuck: Vec::new(),
             samples: [Vec::new(), Vec::new()],
+            server_alone: None,
             order: Vec::new(),
         }
     }
@@ -115,14 +116,15 @@ impl Verdict {
     /// Processes whose descriptors or memory become more and more.
     fn leaks(&self) -> Vec<&'static str> {
         let minutes = self.took.as_secs_f64() / 60.0;
-        let killed = self.report.faults.get(&Fault::ClientKilled.name()).copied().unwrap_or_default();
-        let descriptors_max = DESCRIPTORS_GROWTH_MAX + DESCRIPTORS_OF_A_CLIENT_MAX * killed as f64;
-        let grows = |samples: &[Sample]| {
-            slope(samples, |at| at.descriptors) * minutes > descriptors_max
-                || slope(samples, |at| at.kib / 1024.0) * minutes > MIB_GROWTH_MAX
-        };
-        let all = PROCESSES.iter().zip(&self.report.samples);
-        all.filter(|(_, samples)| grows(samples)).map(|(process, _)| *process).collect()
+        let [server, clients] = &self.report.samples;
+        let descriptors = [
+            self.report.server_alone.map_or(0.0, |(before, after)| after as f64 - before as f64),
+            slope(clients, |at| at.descriptors) * minutes,
+        ];
+        let mib = [server, clients].map(|samples| slope(samples, |at| at.kib / 1024.0) * minutes);
+        let grows = descriptors.map(|growth| growth > DESCRIPTORS_GROWTH_MAX);
+        let swells = mib.map(|growth| growth > MIB_GROWTH_MAX);
+        (0..PROCESSES.len()).filter(|&at| grows[at] || swells[at]).map(|at| PROCESSES[at]).collect()
     }
 }
 
@@ -166,6 +168,12 @@ impl fmt::Display for Verdict {
             };
             writeln!(f, "| descriptors, {process} | {} |", of(|at| at.descriptors))?;
             writeln!(f, "| memory, {process} | {} MiB |", of(|at| at.kib / 1024.0))?;
+        }
+        if let Some((before, after)) = report.server_alone {
+            writeln!(
+                f,
+                "| descriptors, server, before anybody came and when all were gone | {before} and {after} |"
+            )?;
         }
         for (what, cases) in [("lost", &report.lost), ("doubled", &report.doubled), ("stuck", &report.stuck)]
         {
