@@ -17,8 +17,13 @@ impl Remote {
 
     /// The same; `None` if there is no such name.
     pub fn stat_if_there(&self, path: &RemotePath, follow: Follow) -> Result<Option<Attr>, RemoteError> {
-        match self.stat(path, follow) {
-            Ok(attr) => Ok(Some(attr)),
+        Ok(self.find_if_there(path, follow)?.map(|found| found.attr))
+    }
+
+    /// What a path leads to; `None` if there is no such name.
+    pub fn find_if_there(&self, path: &RemotePath, follow: Follow) -> Result<Option<Found>, RemoteError> {
+        match self.find(path, follow) {
+            Ok(found) => Ok(Some(found)),
             Err(error) if error.errno() == Errno::ENOENT => Ok(None),
             Err(error) => Err(error),
         }
@@ -82,8 +87,9 @@ impl Remote {
     /// Removes an empty directory (rmdir(2)).
     pub fn remove_dir(&self, path: &RemotePath) -> Result<(), RemoteError> {
         let (parent, name) = self.find_parent(path)?;
+        let place = parent.path.child(name.clone());
         self.done(&parent.session, path, Request::RemoveDir { parent: parent.node.node(), name })?;
-        self.forget_walked();
+        self.forget_within(&place);
         Ok(())
     }
 
@@ -91,6 +97,7 @@ impl Remote {
     pub fn rename(&self, from: &RemotePath, to: &RemotePath, mode: RenameMode) -> Result<(), RemoteError> {
         let (parent, name) = self.find_parent(from)?;
         let (new_parent, new_name) = self.find_parent(to)?;
+        let places = [parent.path.child(name.clone()), new_parent.path.child(new_name.clone())];
         let request = Request::Rename {
             parent: parent.node.node(),
             name,
@@ -99,7 +106,7 @@ impl Remote {
             mode,
         };
         self.done(&parent.session, from, request)?;
-        self.forget_walked();
+        places.iter().for_each(|place| self.forget_within(place));
         Ok(())
     }
 

@@ -147,6 +147,17 @@ impl Remote {
         drop(walked); // Gives nodes back, not under the lock.
     }
 
+    /// Directories that were at or below a place, by their real paths, may be elsewhere from here on.
+    pub(super) fn forget_within(&self, place: &RemotePath) {
+        let mut current = self.shared.current.lock();
+        let walked = &mut current.walked.0;
+        let within = |(path, _): (&RemotePath, _)| path.is_within(place).then(|| path.clone());
+        let paths: Vec<RemotePath> = walked.iter().filter_map(within).collect();
+        let gone: Vec<_> = paths.iter().filter_map(|path| walked.pop(path)).collect();
+        drop(current);
+        drop(gone); // Gives nodes back, not under the lock.
+    }
+
     fn walk(&self, session: &Session, names: &[Name], goal: Goal) -> Result<Position, Reason> {
         let mut position = Position { path: RemotePath::root(), nodes: Vec::new(), attr: None };
         let mut way: Vec<Step> = names.iter().rev().cloned().map(Step::Down).collect();
