@@ -103,9 +103,11 @@ struct Running {
 
 /// What an operation moved, as far as it concerns transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Passed {
+pub(crate) struct Passed<'a> {
     /// In which direction.
     pub(crate) kind: TransferKind,
+    /// The name that was removed.
+    pub(crate) removed: Option<(Node, &'a Name)>,
     /// Through which open file, if it is known.
     pub(crate) fh: Option<Fh>,
     pub(crate) bytes: u64,
@@ -341,15 +343,12 @@ impl OwnTransfers {
     }
 
     /// Counts what an operation moved.
-    pub(crate) fn passed(&self, passed: Passed) {
+    pub(crate) fn passed(&self, passed: Passed<'_>) {
         let own = self.own.lock();
         let by_file = passed.fh.and_then(|fh| own.by_file.get(&fh));
         let running = match by_file {
             Some(id) => own.running.get(id),
-            None => own
-                .running
-                .values()
-                .find(|running| running.files.is_none() && running.transfer.kind == passed.kind),
+            None => own.running_without_files(&passed),
         };
         if let Some(running) = running {
             running.transfer.count(passed.bytes, passed.files);
@@ -365,6 +364,16 @@ impl OwnTransfers {
 }
 
 impl Own {
+    /// The transfer without open files for which something counts: of several the one at the name itself.
+    fn running_without_files(&self, passed: &Passed<'_>) -> Option<&Running> {
+        let is_meant = |running: &&Running| running.files.is_none() && running.transfer.kind == passed.kind;
+        let is_at = |(node, name): (Node, &Name)| {
+            let mut meant = self.running.values().filter(is_meant);
+            meant.find(|running| running.transfer.target.0 == node && running.transfer.target.1 == *name)
+        };
+        passed.removed.and_then(is_at).or_else(|| self.running.values().find(is_meant))
+    }
+
     fn count_file(&mut self, id: TransferId, fh: Fh) -> Result<(), Errno> {
         let running = self.running.get_mut(&id).ok_or(Errno::ENOENT)?;
         if running.files.is_some_and(|files| files >= TRANSFER_FILES_MAX) {
@@ -410,12 +419,31 @@ mod tests {
         assert_eq!(own.count_file(one.id, Fh(u64::MAX)), Err(Errno::EMFILE));
         assert_eq!(own.count_file(other.id, Fh(0)), Ok(()));
         assert_eq!(own.count_file(one.id, Fh(u64::MAX)), Ok(()), "one has gone over");
-        own.passed(Passed { kind: TransferKind::Upload, fh: Some(Fh(0)), bytes: 7, files: 0 });
+        let kind = TransferKind::Upload;
+        own.passed(Passed { kind, removed: None, fh: Some(Fh(0)), bytes: 7, files: 0 });
         assert_eq!((one.tally().bytes, other.tally().bytes), (0, 7));
         assert!(own.released(&all, Fh(0)).is_some_and(|ended| ended.id == other.id));
         assert!((1..TRANSFER_FILES_MAX as u64).all(|fh| own.released(&all, Fh(fh)).is_none()));
         assert!(own.released(&all, Fh(u64::MAX)).is_some());
         assert!(!own.is_any() && own.own.lock().by_file.is_empty());
+    }
+
+    #[test]
+    fn what_is_removed_counts_for_whoever_announced_that_name() {
+        let (all, own) = (Transfers::default(), OwnTransfers::default());
+        let kind = TransferKind::Delete;
+        let begin = |number| {
+            let announcement = Announcement { kind, ..announcement(1, number) };
+            own.begin(&all, announcement, None).unwrap().unwrap()
+        };
+        let (one, other) = (begin(1), begin(2));
+        let name = |text: &str| Name::new(text.as_bytes()).unwrap();
+        for text in ["2", "below one of them"] {
+            let removed = name(text);
+            let removed = Some((Node::default(), &removed));
+            own.passed(Passed { kind, removed, fh: None, bytes: 0, files: 1 });
+        }
+        assert_eq!((one.tally().files, other.tally().files), (1, 1));
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn shown(above: &[Target], name: &Name) -> Box<[u8]> {
 
 /// What a request moved, if it has succeeded and is one that moves something. A file that will get another name counts
 /// when it gets that.
-fn passed(request: &Request, sent_bytes: usize, response: &Response) -> Option<Passed> {
+fn passed<'a>(request: &'a Request, sent_bytes: usize, response: &Response) -> Option<Passed<'a>> {
     let reply = response.answer.as_ref().ok()?;
     let payload_bytes = response.payload.len() as u64;
     let (kind, fh, bytes, files) = match request {
@@ -161,5 +161,6 @@ fn passed(request: &Request, sent_bytes: usize, response: &Response) -> Option<P
         | Request::EndTransfer { .. }
         | Request::Report { .. } => return None,
     };
-    Some(Passed { kind, fh, bytes, files })
+    let removed = if let Request::Unlink { parent, name } = request { Some((*parent, name)) } else { None };
+    Some(Passed { kind, removed, fh, bytes, files })
 }
