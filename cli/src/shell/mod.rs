@@ -16,6 +16,7 @@ mod run;
 mod source;
 pub(crate) mod state;
 mod terminal;
+mod together;
 mod tree;
 pub(crate) mod verb;
 

@@ -217,23 +217,44 @@ impl Shell {
             return Err(failure);
         }
         let failure = self.explained(failure);
-        self.report(&failure);
-        self.out.object(&joined(path_fields(&path.to_bytes()), failure_fields(&failure)))?;
-        self.out.failed(&failure);
+        self.tell(tally, path, &failure)
+    }
+
+    /// Tells what became of several things that were dealt with at once: what was done by `done`, the failures as they are.
+    /// What ends all does so when everything else has been told.
+    pub(crate) fn tell_all<T>(
+        &mut self,
+        tally: &mut Tally,
+        outcomes: Vec<(&RemotePath, Result<T, Failure>)>,
+        mut done: impl FnMut(&mut Output, &RemotePath, T) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut end = Ok(());
+        for (path, outcome) in outcomes {
+            match outcome {
+                Ok(what) => {
+                    tally.done();
+                    done(&mut self.out, path, what)?;
+                }
+                Err(failure) if failure.ends_all() => end = end.and(Err(failure)),
+                Err(failure) => self.tell(tally, path, &failure)?,
+            }
+        }
+        end
+    }
+
+    fn tell(&mut self, tally: &mut Tally, path: &RemotePath, failure: &Failure) -> Result<(), Failure> {
+        self.report(failure);
+        self.out.object(&joined(path_fields(&path.to_bytes()), failure_fields(failure)))?;
+        self.out.failed(failure);
         tally.failed(failure.code());
         Ok(())
     }
 
     /// What is not there may be on its way: then a person has to know who brings it, and how far he is.
     pub(crate) fn explained(&self, failure: Failure) -> Failure {
-        let missing = match &failure {
-            Failure::Remote(error) if error.errno() == Errno::ENOENT => &error.path,
-            _ => return failure,
-        };
-        let busy = self.remote().ok().and_then(|remote| announce::on_its_way(&remote, missing));
-        match busy {
-            Some(busy) => Failure::Refused(format!("{missing} is {busy}")),
-            None => failure,
+        match self.remote() {
+            Ok(remote) => announce::explained(&remote, failure),
+            Err(_) => failure,
         }
     }
 

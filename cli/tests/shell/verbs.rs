@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::site::Site;
+use crate::support::Ended;
 
 /// Runs the same commands with each name in the place of `VERB`, on a fresh site each, and wants the same of all.
 fn for_each_name(names: &[&str], commands: &str, expected: &str) {
@@ -103,6 +104,49 @@ fn trees_are_removed_only_when_that_is_asked_for() {
     assert!(!site.exists("docs"));
     site.shell("rm -f missing; rm -f *.none").succeeded();
     assert_eq!(site.shell("rm link").succeeded().out, "removed the symbolic link /link\n");
+}
+
+#[test]
+fn names_that_matter_to_each_other_are_dealt_with_one_after_the_other() {
+    let site = Site::new();
+    let export = site.export();
+    for directory in ["one", "two", "to", "behind", "a/b"] {
+        fs::create_dir_all(export.join(directory)).unwrap();
+    }
+    for file in ["same", "one/same", "two/same", "behind/x", "a/b/c"] {
+        fs::write(export.join(file), file).unwrap();
+    }
+    std::os::unix::fs::symlink("behind", export.join("way")).unwrap();
+    let outcome = |command: &str| {
+        let Ended { code, out, err, .. } = site.shell(command);
+        (code.unwrap(), out, err)
+    };
+    for (command, out, err) in [
+        ("rm same same", "removed /same (4 B)\n", "/same: no such file or directory"),
+        ("rm way way/x", "removed the symbolic link /way\n", "/way/x: no such file or directory"),
+        (
+            "mv one/same two/same to",
+            "moved /one/same to /to/same (8 B)\n",
+            "/to/same exists already; mv -f replaces it",
+        ),
+        (
+            "mv to/same two/same one",
+            "moved /to/same to /one/same (8 B)\n",
+            "/one/same exists already; mv -f replaces it",
+        ),
+        ("mv a a/b/c to", "moved /a to /to/a/\n", "/a/b/c does not exist"),
+        (
+            "rm -r to/a to/a/b",
+            "removed /to/a: 2 directories and 1 file, 5 B\n",
+            "/to/a/b: no such file or directory",
+        ),
+    ] {
+        assert_eq!(outcome(command), (1, out.into(), format!("nearfs: {err}\n")), "{command}");
+    }
+    assert!(site.exists("behind/x") && site.exists("two/same") && site.exists("one/same"));
+    let out = site.shell("mv -f one/same two/same to; mv to/same to/same one").out;
+    assert_eq!(out.lines().count(), 3, "{out}");
+    assert_eq!(fs::read(export.join("one/same")).unwrap(), b"two/same", "the last one stays");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use nearfs_client::remote::path::printable;
 use nearfs_client::remote::{Announced, Remote, RemoteError, RemotePath, Transfer};
+use nearfs_protocol::errno::Errno;
 use nearfs_protocol::roster::{Busy, TransferKind, TransferOutcome, TransferReport};
 
 use crate::shell::failure::Failure;
@@ -45,4 +46,15 @@ pub(crate) fn on_its_way(remote: &Remote, path: &str) -> Option<Busy> {
         let by = format!("{} ({})", session.client, session.address);
         Some(Busy { by, kind, total_bytes, tally })
     })
+}
+
+/// What is not there may be on its way: then a person has to know who brings it, and how far he is.
+pub(crate) fn explained(remote: &Remote, failure: Failure) -> Failure {
+    match &failure {
+        Failure::Remote(error) if error.errno() == Errno::ENOENT => match on_its_way(remote, &error.path) {
+            Some(busy) => Failure::Refused(format!("{} is {busy}", error.path)),
+            None => failure,
+        },
+        _ => failure,
+    }
 }

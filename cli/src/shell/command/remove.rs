@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::shell::command::announce;
 use crate::shell::failure::{Failure, Tally};
-use crate::shell::output::{Kind, count, joined, kind_word, path_fields, size};
+use crate::shell::output::{Kind, Output, count, joined, kind_word, path_fields, size};
 use crate::shell::state::{Answer, Shell};
+use crate::shell::together::{NAMES_AT_ONCE, Together, Touched, at_once};
 
 /// How often a directory is looked through for what was made in it meanwhile.
 const ROUNDS_MAX: usize = 4;
@@ -61,49 +62,118 @@ pub(crate) fn rm(shell: &mut Shell, options: &RmOptions) -> Result<(), Failure> 
         Err(Failure::Missing(_)) if options.force => return Ok(()),
         paths => paths?,
     };
-    for path in &paths {
-        match remove(shell, options, path, &mut asks) {
-            Ok(()) => tally.done(),
-            Err(Failure::Remote(error)) if options.force && error.errno() == Errno::ENOENT => tally.done(),
-            Err(failure) => shell.told(&mut tally, path, failure)?,
+    let remote = shell.remote()?;
+    let mut names = Together::new(&paths);
+    loop {
+        // Whoever is asked about a name sees it as it is then.
+        let most = if asks { 1 } else { NAMES_AT_ONCE };
+        let look = |path: &RemotePath| look(&remote, options, path);
+        let some = names.next(most, look, |path, found| touched(options, path, found));
+        match &some[..] {
+            [] => return tally.finish(),
+            [(path, Ok(found))] if asks && !confirmed(shell, path, found, &mut asks)? => tally.done(),
+            [(path, Ok(found))] if is_tree(found) && !options.dry_run => {
+                match remove_dir(shell, &remote, found.clone(), path) {
+                    Ok(()) => tally.done(),
+                    Err(failure) => shell.told(&mut tally, path, failure)?,
+                }
+            }
+            _ => {
+                let outcomes = at_once(some, |(path, found)| (path, remove(&remote, options, path, found)));
+                shell.tell_all(&mut tally, outcomes, |out, path, attr| match attr {
+                    Some(attr) => tell_removed(out, options, path, &attr),
+                    None => Ok(()),
+                })?;
+            }
         }
     }
-    tally.finish()
 }
 
-fn remove(shell: &mut Shell, options: &RmOptions, path: &RemotePath, asks: &mut bool) -> Result<(), Failure> {
-    let remote = shell.remote()?;
+/// Looks at what is to be removed; a failure says why it is not.
+fn look(remote: &Remote, options: &RmOptions, path: &RemotePath) -> Result<Found, Failure> {
     let found = remote.find(path, Follow::No)?;
-    let is_directory = found.attr.kind == FileKind::Directory;
     if path.name().is_none() {
         return Err(Failure::Refused("/ is the share itself, which cannot be removed".into()));
     }
-    if is_directory && !options.recursive {
+    if is_tree(&found) && !options.recursive {
         return Err(Failure::Refused(format!("{path} is a directory; use rm -r, or rmdir if it is empty")));
     }
-    let what = description(path, &found.attr);
-    if options.dry_run {
-        let bytes = found.attr.size;
-        let object = json!({ "would_remove": true, "kind": kind_word(found.attr.kind), "bytes": bytes });
-        shell.out.object(&joined(path_fields(&path.to_bytes()), object))?;
-        return shell.out.say(Kind::Plain, &format!("would remove {what}"));
+    Ok(found)
+}
+
+fn is_tree(found: &Found) -> bool {
+    found.attr.kind == FileKind::Directory
+}
+
+fn touched(options: &RmOptions, path: &RemotePath, found: &Result<Found, Failure>) -> Touched {
+    match found {
+        _ if options.dry_run => Touched::default(),
+        // Its own names go together, and the server counts them for it.
+        Ok(found) if is_tree(found) => Touched::everything(),
+        Ok(found) => Touched {
+            paths: vec![path.clone(), found.path.clone()],
+            changes_ways: found.attr.kind == FileKind::Symlink,
+            follows_links: found.path != *path,
+        },
+        Err(_) => Touched { paths: vec![path.clone()], follows_links: true, ..Touched::default() },
     }
-    if *asks {
-        match shell.confirm(&format!("remove {what}?"))? {
-            Answer::Yes => {}
-            Answer::All => *asks = false,
-            Answer::No => return shell.out.say(Kind::Note, &format!("kept {path}")),
+}
+
+/// Asks the person whether it shall go.
+fn confirmed(shell: &mut Shell, path: &RemotePath, found: &Found, asks: &mut bool) -> Result<bool, Failure> {
+    match shell.confirm(&format!("remove {}?", description(path, &found.attr)))? {
+        Answer::Yes => {}
+        Answer::All => *asks = false,
+        Answer::No => {
+            shell.out.say(Kind::Note, &format!("kept {path}"))?;
+            return Ok(false);
         }
     }
-    let announced = announce::announce(&remote, TransferKind::Delete, path)?;
-    if !is_directory {
-        announce::end(announced, remote.remove_file(path).map_err(Failure::from))?;
-        let bytes = found.attr.size;
-        shell.out.object(&joined(path_fields(&path.to_bytes()), json!({ "removed": 1, "bytes": bytes })))?;
-        return shell.out.say(Kind::Done, &format!("removed {what}"));
+    Ok(true)
+}
+
+/// Removes what is no directory, unless that is only to be told. `None` if it is missing, and that is fine.
+fn remove(
+    remote: &Remote,
+    options: &RmOptions,
+    path: &RemotePath,
+    found: Result<Found, Failure>,
+) -> Result<Option<Attr>, Failure> {
+    let removed = found.and_then(|found| {
+        if !options.dry_run {
+            let announced = announce::announce(remote, TransferKind::Delete, path)?;
+            announce::end(announced, remote.remove_file(path).map_err(Failure::from))?;
+        }
+        Ok(Some(found.attr))
+    });
+    match removed {
+        Err(Failure::Remote(error)) if options.force && error.errno() == Errno::ENOENT => Ok(None),
+        removed => removed.map_err(|failure| announce::explained(remote, failure)),
     }
+}
+
+fn tell_removed(
+    out: &mut Output,
+    options: &RmOptions,
+    path: &RemotePath,
+    attr: &Attr,
+) -> Result<(), Failure> {
+    let (what, bytes) = (description(path, attr), attr.size);
+    let (object, kind, text) = if options.dry_run {
+        let object = json!({ "would_remove": true, "kind": kind_word(attr.kind), "bytes": bytes });
+        (object, Kind::Plain, format!("would remove {what}"))
+    } else {
+        (json!({ "removed": 1, "bytes": bytes }), Kind::Done, format!("removed {what}"))
+    };
+    out.object(&joined(path_fields(&path.to_bytes()), object))?;
+    out.say(kind, &text)
+}
+
+/// Removes a directory with all that is in it, and tells of it.
+fn remove_dir(shell: &mut Shell, remote: &Remote, found: Found, path: &RemotePath) -> Result<(), Failure> {
+    let announced = announce::announce(remote, TransferKind::Delete, path)?;
     let mut removed = Removed::default();
-    let result = announce::end(announced, remove_tree(shell, &remote, found, path, 0, &mut removed));
+    let result = announce::end(announced, remove_tree(shell, remote, found, path, 0, &mut removed));
     let Removed { files, directories, bytes } = removed;
     let object = json!({ "removed": files + directories, "bytes": bytes, "complete": result.is_ok() });
     shell.out.object(&joined(path_fields(&path.to_bytes()), object))?;

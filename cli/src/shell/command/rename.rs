@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use nearfs_client::remote::{Follow, Remote, RemoteError, RemotePath};
+use nearfs_client::remote::{Follow, Found, Remote, RemoteError, RemotePath};
 use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::RenameMode;
@@ -12,8 +12,9 @@ use serde_json::json;
 
 use crate::shell::command::announce;
 use crate::shell::failure::{Failure, Tally};
-use crate::shell::output::{Kind, joined, size, text_fields};
+use crate::shell::output::{Kind, Output, joined, size, text_fields};
 use crate::shell::state::Shell;
+use crate::shell::together::{NAMES_AT_ONCE, Together, Touched, at_once};
 
 /// Renames, or moves into a directory
 #[derive(Args, Debug)]
@@ -36,51 +37,89 @@ pub(crate) fn mv(shell: &mut Shell, options: &MvOptions) -> Result<(), Failure> 
         [one] => one.clone(),
         _ => return Err(Failure::Usage("mv goes to one place".into())),
     };
-    let there = remote.stat_if_there(&target, Follow::Yes)?;
-    let is_directory = there.is_some_and(|attr| attr.kind == FileKind::Directory);
-    if sources.len() > 1 && !is_directory {
+    let there = remote.find_if_there(&target, Follow::Yes)?;
+    let directory = there.as_ref().filter(|found| found.attr.kind == FileKind::Directory);
+    if sources.len() > 1 && directory.is_none() {
         let why = if there.is_some() { "is no directory" } else { "does not exist" };
         return Err(Failure::Refused(format!("several things go only into a directory, and {target} {why}")));
     }
-    let mut tally = Tally::default();
-    for source in &sources {
-        let to = match source.name() {
-            Some(name) if is_directory && *source != target => target.child(name.clone()),
-            Some(_) | None => target.clone(),
-        };
-        match announced(&remote, source, &to, options.force) {
-            Ok(attr) => {
-                tally.done();
-                let places =
-                    joined(text_fields("from", &source.to_bytes()), text_fields("to", &to.to_bytes()));
-                shell.out.object(&joined(places, json!({ "size": attr.size })))?;
-                let what = match attr.kind {
-                    FileKind::File => format!(" ({})", size(attr.size)),
-                    FileKind::Directory => "/".to_owned(),
-                    FileKind::Symlink
-                    | FileKind::Fifo
-                    | FileKind::Socket
-                    | FileKind::CharDevice
-                    | FileKind::BlockDevice => String::new(),
-                };
-                shell.out.say(Kind::Done, &format!("moved {source} to {to}{what}"))?;
-            }
-            Err(failure) => shell.told(&mut tally, source, failure)?,
+    // Where a source goes, as it was written and where that really is.
+    let places = |source: &RemotePath| match (source.name(), directory) {
+        (Some(name), Some(found)) if *source != target => {
+            (target.child(name.clone()), found.path.child(name.clone()))
         }
+        (Some(_) | None, _) => (target.clone(), target.clone()),
+    };
+    let touched = |source: &RemotePath, found: &Result<Found, Failure>| {
+        let ((to, place), found) = (places(source), found.as_ref().ok());
+        let is_followed = |found: &Found| found.path != *source || place != to;
+        Touched {
+            // What is replaced may be a link.
+            changes_ways: options.force || found.is_some_and(may_be_passed),
+            follows_links: found.is_none_or(is_followed),
+            paths: found
+                .map(|found| found.path.clone())
+                .into_iter()
+                .chain([source.clone(), to, place])
+                .collect(),
+        }
+    };
+    let mut tally = Tally::default();
+    let mut names = Together::new(&sources);
+    loop {
+        let some = names.next(NAMES_AT_ONCE, |source| look(&remote, source), touched);
+        if some.is_empty() {
+            return tally.finish();
+        }
+        let outcomes = at_once(some, |(source, found)| {
+            let (to, _) = places(source);
+            let moved = found.and_then(|found| announced(&remote, found.attr, source, &to, options.force));
+            (source, moved.map(|attr| (to, attr)).map_err(|failure| announce::explained(&remote, failure)))
+        });
+        shell
+            .tell_all(&mut tally, outcomes, |out, source, (to, attr)| tell_moved(out, source, &to, &attr))?;
     }
-    tally.finish()
 }
 
-/// Moves unless another shell is at the name.
-fn announced(remote: &Remote, source: &RemotePath, to: &RemotePath, force: bool) -> Result<Attr, Failure> {
-    // Asked first, because the server's own word for a missing source and a missing directory is the same.
-    let attr = remote.stat(source, Follow::No).map_err(|error| match error.errno() {
+/// Whether it may be on the way to something else.
+fn may_be_passed(found: &Found) -> bool {
+    matches!(found.attr.kind, FileKind::Directory | FileKind::Symlink)
+}
+
+fn tell_moved(out: &mut Output, source: &RemotePath, to: &RemotePath, attr: &Attr) -> Result<(), Failure> {
+    let places = joined(text_fields("from", &source.to_bytes()), text_fields("to", &to.to_bytes()));
+    out.object(&joined(places, json!({ "size": attr.size })))?;
+    let what = match attr.kind {
+        FileKind::File => format!(" ({})", size(attr.size)),
+        FileKind::Directory => "/".to_owned(),
+        FileKind::Symlink
+        | FileKind::Fifo
+        | FileKind::Socket
+        | FileKind::CharDevice
+        | FileKind::BlockDevice => String::new(),
+    };
+    out.say(Kind::Done, &format!("moved {source} to {to}{what}"))
+}
+
+/// Asked first, because the server's own word for a missing source and a missing directory is the same.
+fn look(remote: &Remote, source: &RemotePath) -> Result<Found, Failure> {
+    remote.find(source, Follow::No).map_err(|error| match error.errno() {
         Errno::ENOENT => match announce::on_its_way(remote, &error.path) {
             Some(busy) => Failure::Refused(format!("{source} is {busy}")),
             None => Failure::Missing(format!("{source} does not exist")),
         },
         _ => error.into(),
-    })?;
+    })
+}
+
+/// Moves unless another shell is at the name.
+fn announced(
+    remote: &Remote,
+    attr: Attr,
+    source: &RemotePath,
+    to: &RemotePath,
+    force: bool,
+) -> Result<Attr, Failure> {
     if source == to {
         return Err(Failure::Refused(format!("{source} is there already")));
     }
