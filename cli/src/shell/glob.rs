@@ -15,10 +15,13 @@ use crate::shell::parser::{is_pattern, unescape};
 /// Most names that a pattern may stand for.
 const MATCHES_MAX: usize = 100_000;
 
+/// Who is told of names, until he fails.
+pub(crate) type EachName<'a> = dyn FnMut(&[u8]) -> Result<(), Failure> + 'a;
+
 /// Where names are looked for.
 pub(crate) trait Names {
-    /// The names in a directory; none if it is no directory or not there.
-    fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, Failure>;
+    /// Calls `name` with each name in a directory, with none if it is no directory or not there.
+    fn each(&self, directory: &[u8], name: &mut EachName<'_>) -> Result<(), Failure>;
     /// Whether there is something of this path.
     fn exists(&self, path: &[u8]) -> Result<bool, Failure>;
 }
@@ -78,16 +81,21 @@ fn matching(directories: &[Vec<u8>], part: &[u8], tree: &dyn Names) -> Result<Ve
     let wants_hidden = part.first() == Some(&b'.');
     let mut found = Vec::new();
     for directory in directories {
-        for name in tree.names(directory)? {
-            if (wants_hidden || name.first() != Some(&b'.')) && fits(&matcher, &name) {
-                let mut path = directory.clone();
-                push(&mut path, &name);
-                found.push(path);
+        tree.each(directory, &mut |name| {
+            if (!wants_hidden && name.first() == Some(&b'.')) || !fits(&matcher, name) {
+                return Ok(());
             }
-        }
-        if found.len() > MATCHES_MAX {
-            return Err(Failure::Refused(format!("{} stands for too many names", printable(part))));
-        }
+            if found.len() == MATCHES_MAX {
+                let part = printable(part);
+                return Err(Failure::Refused(format!(
+                    "{part} stands for more than {MATCHES_MAX} names; name the directory, or fewer names"
+                )));
+            }
+            let mut path = directory.clone();
+            push(&mut path, name);
+            found.push(path);
+            Ok(())
+        })?;
     }
     Ok(found)
 }
@@ -127,7 +135,7 @@ mod tests {
     struct Paths(&'static [&'static str]);
 
     impl Names for Paths {
-        fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        fn each(&self, directory: &[u8], name: &mut EachName<'_>) -> Result<(), Failure> {
             let directory = String::from_utf8(directory.to_vec()).unwrap();
             let prefix = if directory.is_empty() || directory.ends_with('/') {
                 directory
@@ -135,12 +143,9 @@ mod tests {
                 format!("{directory}/")
             };
             let below = self.0.iter().filter_map(|path| path.strip_prefix(prefix.as_str()));
-            let mut names: Vec<Vec<u8>> = below
-                .filter_map(|rest| rest.split('/').next())
-                .map(|name| name.as_bytes().to_vec())
-                .collect();
+            let mut names: Vec<&str> = below.filter_map(|rest| rest.split('/').next()).collect();
             names.dedup();
-            Ok(names)
+            names.into_iter().try_for_each(|found| name(found.as_bytes()))
         }
 
         fn exists(&self, path: &[u8]) -> Result<bool, Failure> {
@@ -176,6 +181,26 @@ mod tests {
         assert_eq!(expanded("odd\\**"), ["odd*name"]);
         assert_eq!(expanded("missing"), ["missing"]);
         assert_eq!(expanded("\\-x"), ["-x"]);
+    }
+
+    /// A directory that never ends.
+    struct Endless;
+
+    impl Names for Endless {
+        fn each(&self, _directory: &[u8], name: &mut EachName<'_>) -> Result<(), Failure> {
+            (0_u64..).try_for_each(|number| name(number.to_string().as_bytes()))
+        }
+
+        fn exists(&self, _path: &[u8]) -> Result<bool, Failure> {
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn a_pattern_stands_for_so_many_names_at_most() {
+        let failure = expand(b"*", &Endless).unwrap_err();
+        assert_eq!(failure.code(), 1);
+        assert!(failure.to_string().contains("more than 100000 names; name the directory"), "{failure}");
     }
 
     #[test]

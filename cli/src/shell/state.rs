@@ -24,13 +24,10 @@ use crate::shell::command::announce;
 use crate::shell::complete::Listings;
 use crate::shell::config::{Config, expand_home};
 use crate::shell::failure::{Failure, Tally};
-use crate::shell::glob::{self, Names};
+use crate::shell::glob::{self, EachName, Names};
 use crate::shell::interrupt::Interrupt;
 use crate::shell::output::{Kind, Output, joined, path_fields};
 use crate::shell::parser::{is_pattern, unescape};
-
-/// Names of one directory that a pattern is matched with. More come from a broken server, or are for `find`.
-const NAMES_MAX: usize = 1_000_000;
 
 /// A shell, or the one command of a program that runs only one.
 pub(crate) struct Shell {
@@ -391,23 +388,16 @@ impl RemoteNames {
 }
 
 impl Names for RemoteNames {
-    fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+    fn each(&self, directory: &[u8], name: &mut EachName<'_>) -> Result<(), Failure> {
         let listing = match self.remote.list(&self.path(directory)?) {
             Ok(listing) => listing,
-            Err(error) if error.is_not_found() || error.errno() == Errno::EACCES => return Ok(Vec::new()),
+            Err(error) if error.is_not_found() || error.errno() == Errno::EACCES => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let mut names = Vec::new();
         for piece in listing {
-            names.extend(piece?.into_iter().map(|listed| listed.name.as_bytes().to_vec()));
-            if names.len() > NAMES_MAX {
-                let directory = printable(directory);
-                return Err(Failure::Refused(format!(
-                    "{directory} has too many names for a pattern; use find"
-                )));
-            }
+            piece?.iter().try_for_each(|listed| name(listed.name.as_bytes()))?;
         }
-        Ok(names)
+        Ok(())
     }
 
     fn exists(&self, path: &[u8]) -> Result<bool, Failure> {
@@ -423,11 +413,11 @@ impl Names for RemoteNames {
 pub(crate) struct LocalNames;
 
 impl Names for LocalNames {
-    fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+    fn each(&self, directory: &[u8], name: &mut EachName<'_>) -> Result<(), Failure> {
         let directory =
             if directory.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(directory)) };
-        let Ok(entries) = std::fs::read_dir(directory) else { return Ok(Vec::new()) };
-        Ok(entries.flatten().map(|entry| entry.file_name().as_bytes().to_vec()).collect())
+        let Ok(entries) = std::fs::read_dir(directory) else { return Ok(()) };
+        entries.flatten().try_for_each(|entry| name(entry.file_name().as_bytes()))
     }
 
     fn exists(&self, path: &[u8]) -> Result<bool, Failure> {
@@ -474,8 +464,8 @@ impl Below {
 }
 
 impl Names for Below {
-    fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
-        LocalNames.names(&self.path(directory))
+    fn each(&self, directory: &[u8], name: &mut EachName<'_>) -> Result<(), Failure> {
+        LocalNames.each(&self.path(directory), name)
     }
 
     fn exists(&self, path: &[u8]) -> Result<bool, Failure> {

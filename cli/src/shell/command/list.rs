@@ -16,7 +16,7 @@ use crate::shell::state::Shell;
 use crate::shell::tree::{self, Event, Go};
 
 /// Larger directories are listed in their own order: to sort them would take their size in memory.
-const SORTED_ENTRIES_MAX: usize = 200_000;
+pub(crate) const SORTED_ENTRIES_MAX: usize = 200_000;
 
 /// Lists directories: names, sizes, and what it comes to
 #[derive(Args, Debug)]
@@ -201,7 +201,7 @@ fn list_directory(
             total.add(&attr);
             entries.push(Entry { name: listed.name, attr, target: None });
         }
-        if entries.len() > SORTED_ENTRIES_MAX && is_sorted {
+        if names.len() > SORTED_ENTRIES_MAX && is_sorted {
             is_sorted = false;
             shell.out.say(Kind::Note, &format!("{path}: too large to be sorted"))?;
         }

@@ -11,6 +11,7 @@ use nearfs_client::remote::path::printable;
 use serde_json::{Value, json};
 
 use crate::shell::command::connection::directory;
+use crate::shell::command::list::SORTED_ENTRIES_MAX;
 use crate::shell::failure::Failure;
 use crate::shell::output::{Kind, count, joined, path_fields, shown, size, text_fields};
 use crate::shell::state::Shell;
@@ -124,11 +125,17 @@ pub(crate) fn lls(shell: &mut Shell, options: &LlsOptions) -> Result<(), Failure
             shell.out.line(&format!("{:>11}  {}", size(found.len()), shown(path)))?;
             continue;
         }
-        let entries = std::fs::read_dir(path).map_err(Failure::local(path))?;
-        let mut entries: Vec<_> = entries.flatten().collect();
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        let mut total = 0;
-        for entry in &entries {
+        let mut entries = std::fs::read_dir(path).map_err(Failure::local(path))?.flatten();
+        let mut sorted: Vec<_> = entries.by_ref().take(SORTED_ENTRIES_MAX).collect();
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() {
+            sorted.sort_by_key(std::fs::DirEntry::file_name);
+        } else {
+            shell.out.say(Kind::Note, &format!("{}: too large to be sorted", shown(path)))?;
+        }
+        let (mut number, mut total) = (0, 0);
+        for entry in sorted.into_iter().chain(entries) {
+            number += 1;
             shell.go_on()?;
             let name = printable(entry.file_name().as_bytes());
             let Ok(found) = entry.metadata() else { continue };
@@ -141,7 +148,7 @@ pub(crate) fn lls(shell: &mut Shell, options: &LlsOptions) -> Result<(), Failure
                 shell.out.line(&format!("{:>11}  {name}", size(found.len())))?;
             }
         }
-        let entries = count(entries.len() as u64, "entry", "entries");
+        let entries = count(number, "entry", "entries");
         shell.out.line(&format!("{}: {entries}, {}", shown(path), size(total)))?;
     }
     Ok(())
