@@ -1,14 +1,14 @@
 //! Comparing files and trees by content, each hashed where it is: many at once, because each waits for its answers.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 
 use nearfs_protocol::attr::FileKind;
-use nearfs_protocol::name::Name;
 
 use crate::remote::{Remote, RemotePath};
 use crate::transfer::failure::Failure;
+use crate::transfer::journal::is_staged;
+use crate::transfer::names::{Names, Turn};
 use crate::transfer::side::{Entry, Spot, Top};
 use crate::transfer::walk::walk;
 
@@ -62,11 +62,11 @@ pub fn compare(
             return Ok(());
         }
     };
-    let is_over = AtomicBool::new(false);
+    let (is_over, turn) = (AtomicBool::new(false), Turn::default());
     let (done, results) = mpsc::sync_channel(RESULTS_MAX);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let visit = Visit { remote, is_over: &is_over, done };
+            let visit = Visit { remote, is_over: &is_over, turn: &turn, done };
             walk(COMPARERS, vec![first], |pair, found| visit.pair(pair, found));
         });
         let mut first_failure = Ok(());
@@ -92,6 +92,7 @@ type Compared = Result<Comparison, Failure>;
 struct Visit<'a> {
     remote: &'a Remote,
     is_over: &'a AtomicBool,
+    turn: &'a Turn,
     done: SyncSender<Compared>,
 }
 
@@ -116,11 +117,9 @@ impl Visit<'_> {
 
     fn dirs(&self, one: Spot, other: Spot, found: &dyn Fn(Pair)) -> Result<(), Failure> {
         let (one, other) = (one.open()?, other.open()?);
-        let mut theirs: HashMap<Name, Entry> = HashMap::new();
-        other.each(|entry| {
-            theirs.insert(entry.name().clone(), entry);
-            !self.is_over.load(Ordering::Relaxed)
-        })?;
+        let is_whole = |entry: &Entry| !is_staged(entry.name().as_bytes());
+        let is_over = || self.is_over.load(Ordering::Relaxed);
+        let mut theirs = Names::of(&other, self.turn, is_whole, is_over)?;
         one.each(|ours| {
             match theirs.remove(ours.name()) {
                 Some(other) if (ours.kind(), other.kind()) == (FileKind::Directory, FileKind::Directory) => {
@@ -131,8 +130,8 @@ impl Visit<'_> {
             }
             !self.is_over.load(Ordering::Relaxed)
         })?;
-        for name in theirs.into_keys() {
-            self.tell(Comparison::Differs { path: one.place_of(&name), why: "only in the other" });
+        for entry in theirs.rest() {
+            self.tell(Comparison::Differs { path: one.place_of(entry.name()), why: "only in the other" });
         }
         Ok(())
     }

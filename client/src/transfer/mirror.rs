@@ -8,7 +8,6 @@ mod apart;
 mod judge;
 mod removal;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +23,7 @@ use crate::transfer::failure::{Cause, Failure};
 use crate::transfer::journal::is_staged;
 use crate::transfer::mirror::apart::{Tops, not_a_directory};
 use crate::transfer::mirror::judge::{Rules, Verdict, equal, judge};
+use crate::transfer::names::{Names, Turn};
 use crate::transfer::remote_dir::{Leftover, RemoteDir};
 use crate::transfer::side::{Dir, Entry, Parked, ParkedDir, Seen, Side, Spot, Top};
 use crate::transfer::upload::{UploadTask, sweep};
@@ -31,6 +31,8 @@ use crate::transfer::walk::walk;
 
 /// Directories and contents that are compared at once; most of the time each waits for an answer.
 const COMPARERS: usize = 64;
+/// Names that are kept until the walk has ended, because they are too much or in the way: some 300 MB.
+const KEPT_MAX: usize = 1_000_000;
 /// Names whose directories are opened again at once.
 const REOPENED_MAX: usize = 256;
 
@@ -116,13 +118,12 @@ struct Later {
     extras: Vec<Parked>,
     /// What cannot be brought before what is in its place is gone.
     conflicts: Vec<(Parked, Parked)>,
+    /// There were more of both than are kept.
+    is_too_much: bool,
     /// Directories that get the mode and time of their sources.
     directories: Vec<(ParkedDir, Seen)>,
     leftovers: Vec<Leftover>,
 }
-
-/// What a directory has.
-type Names = HashMap<Name, Entry>;
 
 /// Hands something to those who bring files, for this directory of the target.
 type Send<'a> = &'a (dyn Fn(Entry, &Dir) + Sync);
@@ -135,6 +136,7 @@ struct Mirror<'a> {
     /// Where the target is, for people.
     place: String,
     later: Mutex<Later>,
+    turn: Turn,
     /// A part of the source could not be seen: what is not there may be there.
     is_unsure: AtomicBool,
 }
@@ -232,6 +234,7 @@ impl<'a> Mirror<'a> {
             rules: Rules { by_content: options.by_content, window_secs: options.window_secs },
             tops,
             later: Mutex::default(),
+            turn: Turn::default(),
             is_unsure: AtomicBool::new(false),
         }
     }
@@ -327,7 +330,7 @@ impl<'a> Mirror<'a> {
         let mut later = self.later.lock();
         if self.options.delete && !self.transfer.is_stopped() {
             is_touched |= !there.is_empty();
-            later.extras.extend(there.into_values().map(Entry::parked));
+            later.keep_extras(KEPT_MAX, there.rest().map(Entry::parked));
         }
         let is_other = target_seen
             .is_none_or(|target| (target.mode, target.mtime) != (source_seen.mode, source_seen.mtime));
@@ -340,10 +343,10 @@ impl<'a> Mirror<'a> {
     }
 
     /// Opens a directory of the target and lists it, or makes it: then nothing was seen of it before.
-    fn target(&self, target: Target, source: &Seen) -> Result<(Goal, Option<Seen>, Names), Failure> {
+    fn target(&self, target: Target, source: &Seen) -> Result<(Goal, Option<Seen>, Names<'_>), Failure> {
         let spot = match target {
             Target::There(spot) => spot,
-            Target::New(goal) => return Ok((goal, None, Names::new())),
+            Target::New(goal) => return Ok((goal, None, Names::default())),
             Target::Missing(parent, name) => {
                 let path = parent.place_of(&name);
                 self.transfer.observer.step(&Step::MakeDir { path: path.clone() });
@@ -351,7 +354,7 @@ impl<'a> Mirror<'a> {
                 // The final mode comes when everything is in it.
                 let mode = (source.mode & 0o777) | 0o700;
                 let made = parent.map(|parent| parent.make_child(&name, mode)).transpose()?;
-                return Ok((Goal { dir: made.map(|(dir, _)| dir), path }, None, Names::new()));
+                return Ok((Goal { dir: made.map(|(dir, _)| dir), path }, None, Names::default()));
             }
         };
         let seen = spot.seen()?;
@@ -362,19 +365,14 @@ impl<'a> Mirror<'a> {
             // What is not swept now is swept another time.
             let _ = here.sweep();
         }
-        let mut there = Names::new();
-        dir.all(|entry| {
-            match &entry {
-                entry if !is_staged(entry.name().as_bytes()) => {
-                    there.insert(entry.name().clone(), entry.clone());
-                }
-                Entry::There { dir, name, attr, .. } => {
-                    self.later.lock().leftovers.extend(Leftover::of(dir, name, attr));
-                }
-                Entry::Here { .. } => {}
+        let is_whole = |entry: &Entry| {
+            let is_whole = !is_staged(entry.name().as_bytes());
+            if let (Entry::There { dir, name, attr, .. }, false) = (entry, is_whole) {
+                self.later.lock().leftovers.extend(Leftover::of(dir, name, attr));
             }
-            !self.transfer.is_stopped()
-        })?;
+            is_whole
+        };
+        let there = Names::of(&dir, &self.turn, is_whole, || self.transfer.is_stopped())?;
         let path = dir.to_string();
         Ok((Goal { dir: Some(dir), path }, Some(seen), there))
     }
@@ -433,7 +431,7 @@ impl<'a> Mirror<'a> {
             self.transfer.fail(&there.failed(cause));
             return false;
         }
-        self.later.lock().conflicts.push((source.parked(), there.parked()));
+        self.later.lock().keep_conflict(KEPT_MAX, (source.parked(), there.parked()));
         true
     }
 
@@ -494,6 +492,7 @@ impl<'a> Mirror<'a> {
             self.transfer.observer.note("nothing is deleted, because not all of the source could be seen");
         }
         let all = [&later.extras[..], &in_the_way].concat();
+        let is_too_much = std::mem::take(&mut later.is_too_much);
         drop(later);
         let conflicts = in_the_way.len() as u64;
         let refused = |failure: &Failure| {
@@ -503,6 +502,12 @@ impl<'a> Mirror<'a> {
             (0..conflicts).for_each(|_| self.transfer.meter.failed());
             false
         };
+        if is_too_much {
+            let text = format!(
+                "more than {KEPT_MAX} names would be deleted: none is; remove some with rm -r before"
+            );
+            return refused(&Failure::new(&self.place, Cause::Refused(text)));
+        }
         let mut total = 0;
         for piece in pieces(all) {
             let entries = self.reopened(piece, self.tops.target.as_ref()).into_iter().flatten().collect();
@@ -588,6 +593,26 @@ impl<'a> Mirror<'a> {
     }
 }
 
+impl Later {
+    /// Keeps what only the target has, all of it or none.
+    fn keep_extras(&mut self, max: usize, extras: impl ExactSizeIterator<Item = Parked>) {
+        self.is_too_much |= self.extras.len() + self.conflicts.len() + extras.len() > max;
+        if self.is_too_much {
+            self.extras = Vec::new();
+        } else {
+            self.extras.extend(extras);
+        }
+    }
+
+    /// Keeps what cannot be brought yet, and what is in its way.
+    fn keep_conflict(&mut self, max: usize, conflict: (Parked, Parked)) {
+        self.is_too_much |= self.extras.len() + self.conflicts.len() >= max;
+        if !self.is_too_much {
+            self.conflicts.push(conflict);
+        }
+    }
+}
+
 impl Goal {
     fn place_of(&self, name: &Name) -> String {
         match &self.dir {
@@ -604,4 +629,28 @@ fn pieces(parked: Vec<Parked>) -> impl Iterator<Item = Vec<Parked>> {
         let piece: Vec<Parked> = left.by_ref().take(REOPENED_MAX).collect();
         (!piece.is_empty()).then_some(piece)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::transfer::local::LocalDir;
+
+    #[test]
+    fn what_waits_to_be_deleted_is_kept_as_a_whole_or_not_at_all() {
+        let dir = LocalDir::open(Path::new("/")).unwrap();
+        let name = Name::new(b"dev").unwrap();
+        let stat = dir.stat(&name).unwrap().unwrap();
+        let parked = || Parked::Here { dir: "/".into(), name: name.clone(), stat };
+        let mut later = Later::default();
+        later.keep_conflict(4, (parked(), parked()));
+        later.keep_extras(4, [parked(), parked(), parked()].into_iter());
+        assert_eq!((later.conflicts.len(), later.extras.len(), later.is_too_much), (1, 3, false));
+        later.keep_conflict(4, (parked(), parked()));
+        assert_eq!((later.conflicts.len(), later.is_too_much), (1, true));
+        later.keep_extras(4, [].into_iter());
+        assert_eq!((later.extras.len(), later.is_too_much), (0, true));
+    }
 }

@@ -16,6 +16,7 @@ mod landing;
 mod local;
 mod meter;
 mod mirror;
+mod names;
 mod opened;
 mod remote_dir;
 mod side;

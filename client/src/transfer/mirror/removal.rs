@@ -15,6 +15,8 @@ use crate::transfer::walk::walk;
 
 /// Directories that are looked at or emptied at once.
 const THREADS: usize = 16;
+/// Names of a directory that are removed before more of them are listed.
+const LISTED_MAX: usize = 10_000;
 
 /// How many names these are, with all below them. `look` is asked about each directory, and ends all with an error.
 pub(super) fn count(
@@ -29,7 +31,12 @@ pub(super) fn count(
         }
         let counted = look(&entry).and_then(|()| entry.open_dir()).and_then(|dir| {
             dir.all(|entry| {
-                found(entry);
+                // Only directories wait: a large one would have many names wait.
+                if entry.kind() == FileKind::Directory {
+                    found(entry);
+                } else {
+                    total.fetch_add(1, Ordering::Relaxed);
+                }
                 true
             })
         });
@@ -63,14 +70,21 @@ pub(super) fn remove(
 }
 
 fn remove_tree(entry: &Entry, is_stopped: &dyn Fn() -> bool, removed: &dyn Fn(u64)) -> Result<(), Failure> {
+    while !remove_some(entry, is_stopped, removed)? {}
+    entry.remove()?;
+    removed(1);
+    Ok(())
+}
+
+/// Removes the first names of a directory with all below them. Whether those were all.
+fn remove_some(entry: &Entry, is_stopped: &dyn Fn() -> bool, removed: &dyn Fn(u64)) -> Result<bool, Failure> {
     let (mut dirs, mut files) = (Vec::new(), Vec::new());
+    let mut are_all = true;
     entry.open_dir()?.all(|entry| {
-        if entry.kind() == FileKind::Directory {
-            dirs.push(entry)
-        } else {
-            files.push(entry)
-        }
-        !is_stopped()
+        let some = if entry.kind() == FileKind::Directory { &mut dirs } else { &mut files };
+        some.push(entry);
+        are_all = dirs.len() + files.len() < LISTED_MAX;
+        are_all && !is_stopped()
     })?;
     let first = RefCell::new(Ok(()));
     remove_files(&files, &|_, outcome| match outcome {
@@ -90,9 +104,7 @@ fn remove_tree(entry: &Entry, is_stopped: &dyn Fn() -> bool, removed: &dyn Fn(u6
         // As deep as the way to it, which is bounded.
         remove_tree(dir, is_stopped, removed)?;
     }
-    entry.remove()?;
-    removed(1);
-    Ok(())
+    Ok(are_all)
 }
 
 /// Removes many names, those of the server without a round trip for each.
