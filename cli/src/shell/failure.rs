@@ -99,7 +99,7 @@ impl Failure {
                 Reason::Connect(_) | Reason::SessionOver(_) => UNREACHABLE,
                 _ if error.is_unanswered() => UNREACHABLE,
                 _ if error.is_not_found() => NOT_FOUND,
-                Reason::Errno(_) | Reason::Name(_) | Reason::LinkLeaves { .. } => FAILED,
+                Reason::Errno(_) | Reason::Name(_) | Reason::LinkLeaves { .. } | Reason::TooDeep(_) => FAILED,
             },
             Failure::Local { error, .. } if error.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Failure::Local { .. } | Failure::Refused(_) => FAILED,

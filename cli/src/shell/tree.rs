@@ -2,13 +2,12 @@
 
 use std::vec::IntoIter;
 
-use nearfs_client::remote::{Found, Listed, Listing, Remote, RemoteError, RemotePath};
+use nearfs_client::remote::{Found, Listed, Listing, Reason, Remote, RemoteError, RemotePath};
 use nearfs_protocol::attr::{Attr, FileKind};
-use nearfs_protocol::errno::Errno;
 
 use crate::shell::failure::Failure;
 
-/// Deepest tree that is walked. Deeper ones come from broken servers.
+/// Deepest tree that is walked: each level is one that is being listed.
 const DEPTH_MAX: usize = 512;
 
 /// What a walk comes by.
@@ -22,7 +21,7 @@ pub(crate) enum Event<'a> {
     },
     /// A directory, after what is in it.
     Left { path: &'a RemotePath, depth: usize },
-    /// What could not be listed.
+    /// What could not be listed, or is too deep to be.
     Unreadable { path: &'a RemotePath, error: RemoteError },
 }
 
@@ -79,7 +78,10 @@ pub(crate) fn walk(
         let go = visit(Event::Entry { path: &path, attr: &found.attr, depth })?;
         if go == Go::In && found.attr.kind == FileKind::Directory {
             if depth > DEPTH_MAX {
-                visit(Event::Unreadable { path: &path, error: RemoteError::new(&path, Errno::ELOOP) })?;
+                visit(Event::Unreadable {
+                    path: &path,
+                    error: RemoteError::new(&path, Reason::TooDeep(DEPTH_MAX)),
+                })?;
                 continue;
             }
             levels.push(level(remote, found, &path));

@@ -166,6 +166,21 @@ fn large_trees_are_removed_whole() {
 }
 
 #[test]
+fn trees_that_are_too_deep_are_told_of_and_reached_piece_by_piece() {
+    let site = Site::new();
+    let limit = format!("deep/{}d", "d/".repeat(512));
+    fs::create_dir_all(site.export().join(&limit).join("d")).unwrap();
+    let refusal = format!("/{limit}: more than 512 directories below what was named; name it by itself");
+    for verb in ["ls -R", "find", "du"] {
+        let ended = site.shell(&format!("{verb} deep"));
+        assert_eq!((ended.code, ended.err), (Some(1), format!("nearfs: {refusal}\n")), "{verb}");
+    }
+    site.shell("rm -r deep").refused(1, "more than 512 directories below what was named");
+    site.shell(&format!("rm -r {limit}; rm -r deep")).succeeded();
+    assert!(!site.exists("deep"));
+}
+
+#[test]
 fn directories_are_made_and_removed() {
     let site = Site::new();
     let out = site.shell("mkdir new; mkdir -p a/b/c; mkdir -p a; rmdir new").succeeded().out;

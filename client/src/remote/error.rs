@@ -37,6 +37,9 @@ pub enum Reason {
         /// What it says.
         target: String,
     },
+    /// It lies too many directories below what was named.
+    #[error("more than {0} directories below what was named; name it by itself")]
+    TooDeep(usize),
     /// The server was started again, or has given the session up. Whether a change that was asked for has been carried
     /// out, nobody can say.
     #[error("the connection was lost for good: {0}")]
@@ -87,6 +90,7 @@ impl Reason {
             Reason::Name(NameError::TooLong) => Errno::ENAMETOOLONG,
             Reason::Name(NameError::Invalid) => Errno::EINVAL,
             Reason::LinkLeaves { .. } => Errno::EXDEV,
+            Reason::TooDeep(_) => Errno::ELOOP,
             Reason::SessionOver(_) => Errno::EIO,
             Reason::Connect(_) => Errno::ENOTCONN,
         }

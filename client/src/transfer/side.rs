@@ -357,7 +357,11 @@ impl Entry {
     /// Opens the directory that it is.
     pub(super) fn open_dir(&self) -> Result<Dir, Failure> {
         match self {
-            Entry::There { dir, .. } if dir.path.names().len() >= DEPTH_MAX => Err(self.failed(Errno::ELOOP)),
+            Entry::There { dir, .. } if dir.path.names().len() >= DEPTH_MAX => {
+                let text =
+                    format!("more than {DEPTH_MAX} directories below the top, too deep to be compared");
+                Err(self.failed(Cause::Refused(text)))
+            }
             Entry::Here { dir, name, .. } => {
                 let opened = dir.child(name).map_err(|error| self.failed(error))?;
                 Ok(Dir::Here(Arc::new(opened)))

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 use nearfs_client::remote::path::printable;
-use nearfs_client::remote::{Follow, Found, Remote, RemoteError, RemotePath};
+use nearfs_client::remote::{Follow, Found, Reason, Remote, RemoteError, RemotePath};
 use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::name::Name;
 use serde_json::{Value, json};
@@ -130,8 +130,13 @@ fn list_one(
         let (path, attr) = match event {
             Event::Entry { path, attr, .. } => (path, attr),
             Event::Left { .. } => return Ok(Go::In),
-            // It was told of when it was listed.
-            Event::Unreadable { .. } => return Ok(Go::In),
+            Event::Unreadable { path, error } => {
+                // All else was told when it was listed.
+                if matches!(error.reason, Reason::TooDeep(_)) {
+                    unreadable.push((path.clone(), error.into()));
+                }
+                return Ok(Go::In);
+            }
         };
         let is_hidden = path.name().is_some_and(|name| name.as_bytes().starts_with(b"."));
         if attr.kind != FileKind::Directory || (is_hidden && !options.all) {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::mpsc;
 
 use clap::Args;
-use nearfs_client::remote::{Follow, Found, Patience, Remote, RemoteError, RemotePath};
+use nearfs_client::remote::{Follow, Found, Patience, Reason, Remote, RemoteError, RemotePath};
 use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::Request;
@@ -19,7 +19,7 @@ use crate::shell::together::{NAMES_AT_ONCE, Together, Touched, at_once};
 
 /// How often a directory is looked through for what was made in it meanwhile.
 const ROUNDS_MAX: usize = 4;
-/// Deepest tree that is removed. Deeper ones come from broken servers.
+/// Deepest tree that is removed: each level is one that is being listed.
 const DEPTH_MAX: usize = 512;
 
 /// Removes files, and whole trees with -r; asks before on a terminal
@@ -211,7 +211,7 @@ fn remove_tree(
     removed: &mut Removed,
 ) -> Result<(), Failure> {
     if depth > DEPTH_MAX {
-        return Err(RemoteError::new(path, Errno::ELOOP).into());
+        return Err(RemoteError::new(path, Reason::TooDeep(DEPTH_MAX)).into());
     }
     let mut failure = None;
     for round in 0..ROUNDS_MAX {
