@@ -546,7 +546,8 @@ impl<'a> Mirror<'a> {
         if self.options.dry_run {
             for entry in entries {
                 transfer.observer.step(&Step::Delete { path: entry.to_string() });
-                match removal::count(vec![entry], &|_| Ok(())) {
+                let is_tree = entry.kind() == FileKind::Directory;
+                match if is_tree { removal::count(vec![entry], &|_| Ok(())) } else { Ok(1) } {
                     Ok(count) => transfer.meter.removed(count),
                     Err(failure) => transfer.fail(&failure),
                 }
