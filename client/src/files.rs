@@ -150,7 +150,7 @@ impl Gathered {
 pub(crate) struct Listing {
     /// The server's cookie at which `entries` begins.
     pub(crate) start: u64,
-    pub(crate) entries: Vec<DirEntry>,
+    pub(crate) entries: Arc<Vec<DirEntry>>,
     /// How many of them were taken.
     pub(crate) taken: usize,
     /// Whether the directory ends behind them.
@@ -158,6 +158,18 @@ pub(crate) struct Listing {
     /// Since when, if anything was fetched at all.
     pub(crate) fetched: Option<Fetched>,
     pub(crate) page_bytes: u32,
+}
+
+/// Most directories whose listings are kept for whoever opens them next.
+const LISTED_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+
+/// A whole directory as one answer told of it. Its entries hold no references to their nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) entries: Arc<Vec<DirEntry>>,
+    /// The directory's counter.
+    pub(crate) change: Change,
+    pub(crate) fetched: Fetched,
 }
 
 /// What decides how long the attributes in a listing are right.
@@ -177,6 +189,7 @@ pub(crate) struct Files {
     directories: RwLock<HashMap<u64, Arc<OpenDirectory>>>,
     /// Directories that were not read when they were open last: databases open them to sync them.
     unread: Mutex<LruCache<Node, ()>>,
+    listed: Mutex<LruCache<Node, Listed>>,
 }
 
 impl Default for Files {
@@ -186,6 +199,7 @@ impl Default for Files {
             files: RwLock::default(),
             directories: RwLock::default(),
             unread: Mutex::new(LruCache::new(UNREAD_MAX)),
+            listed: Mutex::new(LruCache::new(LISTED_MAX)),
         }
     }
 }
@@ -227,6 +241,16 @@ impl Files {
     /// Whether a directory is likely to be opened without being read.
     pub(crate) fn is_seldom_read(&self, directory: Node) -> bool {
         self.unread.lock().contains(&directory)
+    }
+
+    /// Keeps a listing for whoever opens the directory next.
+    pub(crate) fn note_listed(&self, directory: Node, listed: Listed) {
+        self.listed.lock().put(directory, listed);
+    }
+
+    /// The listing of a directory, if it was one of the last.
+    pub(crate) fn last_listed(&self, directory: Node) -> Option<Listed> {
+        self.listed.lock().get(&directory).cloned()
     }
 
     /// Bytes of a node are lost: all who have it open shall hear of it whenever they sync, until they close it.

@@ -98,6 +98,14 @@ impl Nodes {
         known.map(|known| known.kernel += 1).is_some()
     }
 
+    /// Keeps a node that the kernel knows, as if the server had just granted it: followed by one of
+    /// [`Nodes::reference`] or [`Nodes::unused`]. Whether the kernel does know it.
+    pub(crate) fn hold_again(&self, node: Node) -> bool {
+        let mut shard = self.shard(node.id).lock();
+        let known = shard.get_mut(&node.id.0).filter(|known| known.generation == node.generation);
+        known.map(|known| known.held += 1).is_some()
+    }
+
     /// With which content the kernel's pages and our blocks agree.
     pub(crate) fn pages_change(&self, node: Node) -> Change {
         self.shard(node.id).lock().get(&node.id.0).map_or(Change::UNSURE, |known| known.pages)
@@ -224,6 +232,21 @@ mod tests {
         assert_eq!(nodes.forget(7, 1), None);
         assert_eq!(nodes.unused(node(7, 1)), Some((node(7, 1), 4)));
         assert_eq!(nodes.node(7), Err(Errno::ESTALE));
+    }
+
+    #[test]
+    fn what_the_kernel_knows_is_held_again_without_a_grant() {
+        let nodes = Nodes::new(node(2, 0));
+        assert!(!nodes.hold_again(node(7, 1)));
+        nodes.grant(node(7, 1));
+        nodes.reference(node(7, 1));
+        assert!(!nodes.hold_again(node(7, 2)));
+        assert!(nodes.hold_again(node(7, 1)));
+        assert_eq!(nodes.forget(7, 1), None);
+        nodes.reference(node(7, 1));
+        assert!(nodes.hold_again(node(7, 1)));
+        assert_eq!(nodes.forget(7, 1), None);
+        assert_eq!(nodes.unused(node(7, 1)), Some((node(7, 1), 1)));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Listing directories.
 //!
 //! The kernel keeps whole listings itself, for as long as the directory's change counter stands; here
-//! is only what was fetched for one reader and not yet taken. Attributes that have become old meanwhile, by time or by
-//! a change of our own, are not handed out: they are fetched again.
+//! is what was fetched for one reader and not yet taken, and the last listings that came whole in one answer, for whoever
+//! opens the directory again: rm(1) looks whether there is anything in a directory before it lists it. Attributes that
+//! have become old meanwhile, by time or by a change of our own, are not handed out: they are fetched again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use nearfs_protocol::name::Name;
 use parking_lot::Mutex;
 
 use crate::cache::FillToken;
-use crate::files::{Fetched, Gathered, Listing, OpenDirectory};
+use crate::files::{Fetched, Gathered, Listed, Listing, OpenDirectory};
 use crate::identity::Caller;
 use crate::rpc::Outcome;
 use crate::vfs::types::{DirItem, Entry, Opened};
@@ -31,7 +32,7 @@ const OWN_OFFSETS: u64 = 2;
 
 /// What the server told of a directory in one answer.
 struct Page {
-    entries: Vec<DirEntry>,
+    entries: Arc<Vec<DirEntry>>,
     end: bool,
     exact: bool,
     change: Change,
@@ -58,17 +59,22 @@ impl Vfs {
             let listed = match vfs.listed(token, node, outcome) {
                 // A directory that was removed while it is in use has no names, and can be opened.
                 Err(Errno::ENOENT) => {
-                    Ok(Page { entries: Vec::new(), end: true, exact: false, change: Change::UNSURE })
+                    Ok(Page { entries: Arc::default(), end: true, exact: false, change: Change::UNSURE })
                 }
                 listed => listed,
             };
             done(listed.map(|page| {
                 let keep = vfs.nodes.pages_opened(node, page.change);
                 let gathered = vfs.gathered(Gathered::new(token, page.change), node, 0, &page);
+                let fetched = Fetched { token, at: Instant::now() };
+                if page.end {
+                    let entries = Arc::clone(&page.entries);
+                    vfs.files.note_listed(node, Listed { entries, change: page.change, fetched });
+                }
                 let listing = Listing {
                     entries: page.entries,
                     end: page.end,
-                    fetched: Some(Fetched { token, at: Instant::now() }),
+                    fetched: Some(fetched),
                     page_bytes: FIRST_PAGE_BYTES,
                     ..Listing::default()
                 };
@@ -99,6 +105,12 @@ impl Vfs {
         let node = directory.node;
         let cookie = cookie_at(offset);
         let mut listing = directory.listing.lock();
+        if cookie == 0
+            && listing.fetched.is_none()
+            && let Some(listed) = self.listed_lately(node)
+        {
+            *listing = listed;
+        }
         if listing.seek(cookie) && (!plus || self.is_fresh(node, &listing)) {
             return self.hand_over(node, &mut listing, offset, plus, take);
         }
@@ -195,7 +207,7 @@ impl Vfs {
                     }
                 }
                 self.cache.fill_page(token, parent, change, &entries, Instant::now());
-                Ok(Page { entries, end, exact, change })
+                Ok(Page { entries: Arc::new(entries), end, exact, change })
             }
             other => Err(unexpected(&other)),
         }
@@ -224,6 +236,24 @@ impl Vfs {
             }
         }
         listing.taken += taken_items.len();
+    }
+
+    /// What another reader was told of a directory, if that is known to have the same names still and the kernel knows all
+    /// that they lead to.
+    fn listed_lately(&self, directory: Node) -> Option<Listing> {
+        let Listed { entries, change, fetched } = self.files.last_listed(directory)?;
+        let (attr, _) = self.cache.attr(directory, Instant::now())?;
+        if !attr.change.same_as(change) {
+            return None;
+        }
+        let nodes = || entries.iter().filter_map(|entry| entry.attr.as_ref()).map(|attr| attr.node);
+        let held_count = nodes().take_while(|node| self.nodes.hold_again(*node)).count();
+        if held_count < nodes().count() {
+            nodes().take(held_count).for_each(|node| self.give_back_one(node));
+            return None;
+        }
+        let page_bytes = FIRST_PAGE_BYTES;
+        Some(Listing { entries, end: true, fetched: Some(fetched), page_bytes, ..Listing::default() })
     }
 
     /// Whether all attributes in a listing are still right. The kernel would take old ones for new, however short

@@ -279,6 +279,40 @@ fn a_directory_is_opened_and_read_with_one_request() {
 }
 
 #[test]
+fn a_directory_that_is_opened_again_at_once_is_not_listed_again() {
+    let (peer, vfs) = Peer::with_client();
+    let list_it = |asked: Asked| {
+        assert!(matches!(asked.request, Request::ReadDir { node: ROOT, cookie: 0, .. }), "{asked:?}");
+        let entries = vec![listed("a", 11, file(7, 1, 1)), listed("b", 12, file(8, 1, 1))];
+        asked.reply(Reply::Listing { entries, end: true, exact: true, change: Change(1) });
+    };
+    let pending = ask(|done| vfs.getattr(ME, 1, None, done));
+    peer.call().reply(Reply::Attr(directory(100, 1)));
+    pending.get().unwrap();
+    let pending = ask(|done| vfs.opendir(ME, 1, done));
+    list_it(peer.call());
+    let first = pending.get().unwrap().fh;
+    assert_eq!(list(&vfs, first, 0, 9).get().unwrap().len(), 4);
+
+    let second = ask(|done| vfs.opendir(ME, 1, done)).get().unwrap().fh;
+    assert_eq!(list(&vfs, second, 0, 3).get().unwrap().len(), 3);
+    vfs.releasedir(1, first);
+    vfs.releasedir(1, second);
+    peer.expect_nothing(&vfs);
+
+    // One that the kernel does not know any more comes with a new reference.
+    vfs.forget(8, 1);
+    peer.expect(&Request::Forget { nodes: vec![(node(8), 1)] }).reply(Reply::Done);
+    let third = ask(|done| vfs.opendir(ME, 1, done)).get().unwrap().fh;
+    let pending = list(&vfs, third, 0, 9);
+    list_it(peer.call());
+    assert_eq!(pending.get().unwrap().len(), 4);
+    vfs.releasedir(1, third);
+    vfs.forget(7, 3);
+    peer.expect(&Request::Forget { nodes: vec![(node(7), 2)] }).reply(Reply::Done);
+}
+
+#[test]
 fn a_directory_that_is_only_synced_is_not_listed() {
     let (peer, vfs) = Peer::with_client();
     let list_it = |asked: Asked| {
