@@ -78,10 +78,9 @@ pub(crate) fn walk(
         let go = visit(Event::Entry { path: &path, attr: &found.attr, depth })?;
         if go == Go::In && found.attr.kind == FileKind::Directory {
             if depth > DEPTH_MAX {
-                visit(Event::Unreadable {
-                    path: &path,
-                    error: RemoteError::new(&path, Reason::TooDeep(DEPTH_MAX)),
-                })?;
+                let error = RemoteError::new(&path, Reason::TooDeep(DEPTH_MAX));
+                visit(Event::Unreadable { path: &path, error })?;
+                visit(Event::Left { path: &path, depth })?;
                 continue;
             }
             levels.push(level(remote, found, &path));

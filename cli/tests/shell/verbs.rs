@@ -175,6 +175,8 @@ fn trees_that_are_too_deep_are_told_of_and_reached_piece_by_piece() {
         let ended = site.shell(&format!("{verb} deep"));
         assert_eq!((ended.code, ended.err), (Some(1), format!("nearfs: {refusal}\n")), "{verb}");
     }
+    let sum = site.shell("du deep").out;
+    assert!(sum.ends_with("/deep  (0 files of 0 B in 514 directories)\n"), "{sum}");
     site.shell("rm -r deep").refused(1, "more than 512 directories below what was named");
     site.shell(&format!("rm -r {limit}; rm -r deep")).succeeded();
     assert!(!site.exists("deep"));
