@@ -3,7 +3,7 @@
 use std::vec::IntoIter;
 
 use nearfs_client::remote::{Found, Listed, Listing, Reason, Remote, RemoteError, RemotePath};
-use nearfs_protocol::attr::{Attr, FileKind};
+use nearfs_protocol::attr::FileKind;
 
 use crate::shell::failure::Failure;
 
@@ -15,7 +15,7 @@ pub(crate) enum Event<'a> {
     /// A name; directories before what is in them.
     Entry {
         path: &'a RemotePath,
-        attr: &'a Attr,
+        found: &'a Found,
         /// Directories between this one and the top.
         depth: usize,
     },
@@ -50,7 +50,7 @@ pub(crate) fn walk(
     visit: &mut dyn FnMut(Event<'_>) -> Result<Go, Failure>,
 ) -> Result<(), Failure> {
     let is_directory = top.attr.kind == FileKind::Directory;
-    if visit(Event::Entry { path, attr: &top.attr, depth: 0 })? == Go::Past || !is_directory {
+    if visit(Event::Entry { path, found: &top, depth: 0 })? == Go::Past || !is_directory {
         return Ok(());
     }
     let mut levels = vec![level(remote, top, path)];
@@ -75,7 +75,7 @@ pub(crate) fn walk(
         // What vanished while it was listed is not there.
         let Some(found) = listed.into_found(&last.found) else { continue };
         let depth = levels.len();
-        let go = visit(Event::Entry { path: &path, attr: &found.attr, depth })?;
+        let go = visit(Event::Entry { path: &path, found: &found, depth })?;
         if go == Go::In && found.attr.kind == FileKind::Directory {
             if depth > DEPTH_MAX {
                 let error = RemoteError::new(&path, Reason::TooDeep(DEPTH_MAX));

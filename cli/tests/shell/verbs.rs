@@ -41,6 +41,8 @@ fn listings_are_long_sorted_and_recursive() {
     assert_eq!(names("ls -r docs"), "deep/ b.txt a.txt");
     assert_eq!(names("ls --sort size docs -r"), "b.txt a.txt deep/");
     assert_eq!(names("ls -R docs"), "a.txt b.txt deep/ c.txt");
+    std::os::unix::fs::symlink("docs", site.export().join("to_docs")).unwrap();
+    assert_eq!(names("ls -R to_docs"), "a.txt b.txt deep/ c.txt");
     fs::write(site.export().join("docs/.hidden"), "").unwrap();
     assert_eq!(names("ls docs"), "a.txt b.txt deep/");
     assert_eq!(names("ls -a docs"), ".hidden a.txt b.txt deep/");

@@ -87,7 +87,8 @@ fn find_below(shell: &mut Shell, path: &RemotePath, tests: &Tests, tally: &mut T
     tree::walk(&remote, top, path, &mut |event| {
         shell.go_on()?;
         match event {
-            Event::Entry { path, attr, depth } => {
+            Event::Entry { path, found, depth } => {
+                let attr = &found.attr;
                 if tests.pass(path, attr, depth) {
                     let is_directory = attr.kind == FileKind::Directory;
                     let kind = if is_directory { Kind::Directory } else { Kind::Plain };

@@ -127,8 +127,8 @@ fn list_one(
     }
     let mut unreadable = Vec::new();
     tree::walk(&remote, found, path, &mut |event| {
-        let (path, attr) = match event {
-            Event::Entry { path, attr, .. } => (path, attr),
+        let (path, found) = match event {
+            Event::Entry { path, found, .. } => (path, found),
             Event::Left { .. } => return Ok(Go::In),
             Event::Unreadable { path, error } => {
                 // All else was told when it was listed.
@@ -139,14 +139,12 @@ fn list_one(
             }
         };
         let is_hidden = path.name().is_some_and(|name| name.as_bytes().starts_with(b"."));
-        if attr.kind != FileKind::Directory || (is_hidden && !options.all) {
+        if found.attr.kind != FileKind::Directory || (is_hidden && !options.all) {
             return Ok(Go::Past);
         }
         shell.go_on()?;
         heading(shell, path)?;
-        let listed = remote.find(path, Follow::No).map_err(Failure::from);
-        let listed = listed.and_then(|found| list_directory(shell, options, &remote, found, path));
-        match listed {
+        match list_directory(shell, options, &remote, found.clone(), path) {
             Ok(()) => Ok(Go::In),
             Err(failure) if failure.ends_all() => Err(failure),
             Err(failure) => {

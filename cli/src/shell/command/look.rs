@@ -167,13 +167,13 @@ pub(crate) fn du(shell: &mut Shell, options: &DuOptions) -> Result<(), Failure> 
         tree::walk(&remote, top, path, &mut |event| {
             shell.go_on()?;
             match event {
-                Event::Entry { attr, .. } if attr.kind == FileKind::Directory => {
+                Event::Entry { found, .. } if found.attr.kind == FileKind::Directory => {
                     let mut usage = Usage::default();
-                    usage.add(attr);
+                    usage.add(&found.attr);
                     levels.push(usage);
                 }
-                Event::Entry { attr, .. } => {
-                    levels.iter_mut().rev().take(1).for_each(|usage| usage.add(attr))
+                Event::Entry { found, .. } => {
+                    levels.iter_mut().rev().take(1).for_each(|usage| usage.add(&found.attr))
                 }
                 Event::Left { path, depth, .. } => {
                     let usage = levels.pop().unwrap_or_default();
