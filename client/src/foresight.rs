@@ -4,6 +4,8 @@
 //! This must not make an open show what was there before another mount's close. Therefore a file is only opened ahead
 //! for a thread that is within open(2) already, and only handed to that thread: its open began before the lookup.
 
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +21,8 @@ use crate::identity::Caller;
 /// How long a file that was opened ahead may be handed to its thread. It is a bound for opens that the kernel ended
 /// after the lookup; all others follow at once.
 pub(crate) const OPENED_AHEAD_TIME_MAX: Duration = Duration::from_millis(100);
+/// Longer than any line of proc_pid_syscall(5): nine numbers of at most 18 characters, and what separates them.
+const SYSCALL_LINE_BYTES_MAX: usize = 256;
 /// Most files that are open ahead at a time.
 const OPENED_AHEAD_MAX: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 /// Directories, and recent lookups, whose habits are remembered.
@@ -166,7 +170,10 @@ pub(crate) fn open_flags(tid: u32) -> Option<i32> {
     if tid == 0 {
         return None;
     }
-    flags_of_open(&std::fs::read_to_string(format!("/proc/{tid}/syscall")).ok()?)
+    // With one read of what always fits: each lookup that may open waits for this.
+    let mut line = [0; SYSCALL_LINE_BYTES_MAX];
+    let count = File::open(format!("/proc/{tid}/syscall")).and_then(|mut file| file.read(&mut line)).ok()?;
+    flags_of_open(str::from_utf8(line.get(..count)?).ok()?)
 }
 
 fn flags_of_open(line: &str) -> Option<i32> {
