@@ -25,6 +25,9 @@ use crate::vfs::attr::attr_reply;
 use crate::vfs::types::{Entry, Opened};
 use crate::vfs::{Vfs, tri, unexpected};
 
+/// The content of a small file comes along though it has grown since it was last seen, up to a multiple of this.
+const GROWTH_BYTES: u32 = 4096;
+
 impl Vfs {
     /// Opens a file. The server is always asked, so that whoever closed it before is seen (close-to-open);
     /// the content of a small file that is not cached comes along.
@@ -293,7 +296,11 @@ impl Vfs {
         let Some(attr) = self.cache.attrs.last_seen(node) else { return INLINE_BYTES_MAX as u32 };
         let large = attr.size > INLINE_BYTES_MAX as u64;
         let here = self.nodes.pages_change(node).same_as(attr.change);
-        if attr.size == 0 || large || here { 0 } else { INLINE_BYTES_MAX as u32 }
+        if attr.size == 0 || large || here {
+            return 0;
+        }
+        // No more than there was, so that the small answer takes the way of small ones.
+        (attr.size as u32).next_multiple_of(GROWTH_BYTES)
     }
 }
 
