@@ -1,14 +1,18 @@
 //! `rm` and `rmdir`.
 
 use std::ffi::OsString;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use clap::Args;
-use nearfs_client::remote::{Follow, Found, Patience, Reason, Remote, RemoteError, RemotePath};
+use nearfs_client::cancel::Cancel;
+use nearfs_client::remote::{Follow, Found, Listed, Patience, Reason, Remote, RemoteError, RemotePath};
 use nearfs_protocol::attr::{Attr, FileKind};
 use nearfs_protocol::errno::Errno;
 use nearfs_protocol::message::Request;
+use nearfs_protocol::name::Name;
 use nearfs_protocol::roster::TransferKind;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::shell::command::announce;
@@ -19,6 +23,8 @@ use crate::shell::together::{NAMES_AT_ONCE, Together, Touched, at_once};
 
 /// How often a directory is looked through for what was made in it meanwhile.
 const ROUNDS_MAX: usize = 4;
+/// Directories of a tree that are emptied at once.
+const EMPTIED_AT_ONCE: usize = 16;
 /// Deepest tree that is removed: each level is one that is being listed.
 const DEPTH_MAX: usize = 512;
 
@@ -53,6 +59,15 @@ struct Removed {
     files: u64,
     directories: u64,
     bytes: u64,
+}
+
+/// A tree that is being removed.
+struct Removal<'a> {
+    remote: &'a Remote,
+    cancel: &'a Cancel,
+    /// Threads that may still be taken.
+    free_threads: AtomicUsize,
+    removed: Mutex<Removed>,
 }
 
 pub(crate) fn rm(shell: &mut Shell, options: &RmOptions) -> Result<(), Failure> {
@@ -172,9 +187,14 @@ fn tell_removed(
 /// Removes a directory with all that is in it, and tells of it.
 fn remove_dir(shell: &mut Shell, remote: &Remote, found: Found, path: &RemotePath) -> Result<(), Failure> {
     let announced = announce::announce(remote, TransferKind::Delete, path)?;
-    let mut removed = Removed::default();
-    let result = announce::end(announced, remove_tree(shell, remote, found, path, 0, &mut removed));
-    let Removed { files, directories, bytes } = removed;
+    let removal = Removal {
+        remote,
+        cancel: &shell.cancel,
+        free_threads: AtomicUsize::new(EMPTIED_AT_ONCE),
+        removed: Mutex::default(),
+    };
+    let result = announce::end(announced, removal.tree(found, path, 0));
+    let Removed { files, directories, bytes } = removal.removed.into_inner();
     let object = json!({ "removed": files + directories, "bytes": bytes, "complete": result.is_ok() });
     shell.out.object(&joined(path_fields(&path.to_bytes()), object))?;
     let files = count(files, "file", "files");
@@ -200,86 +220,120 @@ fn description(path: &RemotePath, attr: &Attr) -> String {
     }
 }
 
-/// Removes what is in a directory, all names of a piece at once, and then the directory. The first error is
-/// returned after everything else was tried.
-fn remove_tree(
-    shell: &Shell,
-    remote: &Remote,
-    directory: Found,
-    path: &RemotePath,
-    depth: usize,
-    removed: &mut Removed,
-) -> Result<(), Failure> {
-    if depth > DEPTH_MAX {
-        return Err(RemoteError::new(path, Reason::TooDeep(DEPTH_MAX)).into());
-    }
-    let mut failure = None;
-    for round in 0..ROUNDS_MAX {
-        for piece in remote.list_found(directory.clone(), path) {
-            shell.go_on()?;
-            let (directories, files): (Vec<_>, Vec<_>) =
-                piece?.into_iter().partition(|listed| listed.kind == Some(FileKind::Directory));
-            let files = files.into_iter().map(|listed| (listed.name, listed.attr)).collect();
-            if let Err(error) = remove_files(&directory, path, files, removed) {
-                failure.get_or_insert(Failure::from(error));
-            }
-            for listed in directories {
-                shell.go_on()?;
-                let path = path.child(listed.name.clone());
-                let Some(found) = listed.into_found(&directory) else { continue };
-                match remove_tree(shell, remote, found, &path, depth + 1, removed) {
+impl Removal<'_> {
+    /// Removes what is in a directory, all names of a piece at once, and then the directory. The first error is
+    /// returned after everything else was tried.
+    fn tree(&self, directory: Found, path: &RemotePath, depth: usize) -> Result<(), Failure> {
+        if depth > DEPTH_MAX {
+            return Err(RemoteError::new(path, Reason::TooDeep(DEPTH_MAX)).into());
+        }
+        let mut failure = None;
+        for round in 0..ROUNDS_MAX {
+            for piece in self.remote.list_found(directory.clone(), path) {
+                self.go_on()?;
+                let (directories, files): (Vec<_>, Vec<_>) =
+                    piece?.into_iter().partition(|listed| listed.kind == Some(FileKind::Directory));
+                let files = files.into_iter().map(|listed| (listed.name, listed.attr)).collect();
+                if let Err(error) = self.files(&directory, path, files) {
+                    failure.get_or_insert(Failure::from(error));
+                }
+                let found = |listed: Listed| {
+                    let path = path.child(listed.name.clone());
+                    Some((listed.into_found(&directory)?, path))
+                };
+                match self.trees(directories.into_iter().filter_map(found).collect(), depth + 1) {
                     Err(error) if error.ends_all() => return Err(error),
                     Err(error) => drop(failure.get_or_insert(error)),
                     Ok(()) => {}
                 }
             }
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        match remote.remove_dir(path) {
-            Ok(()) => break,
-            // Somebody is at work in it, or the file system did not list all while it was changed.
-            Err(error) if error.errno() == Errno::ENOTEMPTY && round + 1 < ROUNDS_MAX => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    removed.directories += 1;
-    Ok(())
-}
-
-/// Removes many names of one directory without a round trip for each.
-fn remove_files(
-    directory: &Found,
-    path: &RemotePath,
-    files: Vec<(nearfs_protocol::name::Name, Option<Attr>)>,
-    removed: &mut Removed,
-) -> Result<(), RemoteError> {
-    let (tell, told) = mpsc::channel();
-    let (session, parent) = (&directory.session, directory.node.node());
-    for (at, (name, _)) in files.iter().enumerate() {
-        let tell = tell.clone();
-        let request = Request::Unlink { parent, name: name.clone() };
-        session.start(request, None, Patience::Bounded, move |outcome| {
-            // Nobody listens any more when the command was ended.
-            let _ = tell.send((at, outcome.map(drop)));
-        });
-    }
-    drop(tell);
-    let mut first = Ok(());
-    for (at, outcome) in told {
-        let (name, attr) = &files[at];
-        match outcome {
-            // Somebody else was faster.
-            Ok(()) | Err(Errno::ENOENT) => {
-                removed.files += 1;
-                removed.bytes += attr.filter(|attr| attr.kind == FileKind::File).map_or(0, |attr| attr.size);
+            if let Some(failure) = failure {
+                return Err(failure);
             }
-            Err(errno) if first.is_ok() => first = Err(RemoteError::new(&path.child(name.clone()), errno)),
-            Err(_) => {}
+            match self.remote.remove_dir(path) {
+                Ok(()) => break,
+                // Somebody is at work in it, or the file system did not list all while it was changed.
+                Err(error) if error.errno() == Errno::ENOTEMPTY && round + 1 < ROUNDS_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        self.removed.lock().directories += 1;
+        Ok(())
     }
-    first
+
+    /// Removes several trees, as many at once as there are threads for.
+    fn trees(&self, trees: Vec<(Found, RemotePath)>, depth: usize) -> Result<(), Failure> {
+        let mut first = Ok(());
+        let mut trees = trees.into_iter();
+        while trees.len() > 0 {
+            self.go_on()?;
+            let threads = self.take_threads(trees.len());
+            let some = trees.by_ref().take(threads.max(1)).collect();
+            let outcomes = at_once(some, |(found, path)| self.tree(found, &path, depth));
+            self.free_threads.fetch_add(threads, Ordering::Relaxed);
+            for outcome in outcomes {
+                match outcome {
+                    Err(error) if error.ends_all() => return Err(error),
+                    outcome => first = first.and(outcome),
+                }
+            }
+        }
+        first
+    }
+
+    /// As many threads as are wanted, or as there are. Who wants one thread has his own.
+    fn take_threads(&self, wanted: usize) -> usize {
+        let mut taken = 0;
+        let take = |free: usize| {
+            taken = if wanted > 1 { wanted.min(free) } else { 0 };
+            Some(free - taken)
+        };
+        // It always takes, if only none.
+        let _ = self.free_threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken
+    }
+
+    /// Removes many names of one directory without a round trip for each.
+    fn files(
+        &self,
+        directory: &Found,
+        path: &RemotePath,
+        files: Vec<(Name, Option<Attr>)>,
+    ) -> Result<(), RemoteError> {
+        let (tell, told) = mpsc::channel();
+        let (session, parent) = (&directory.session, directory.node.node());
+        for (at, (name, _)) in files.iter().enumerate() {
+            let tell = tell.clone();
+            let request = Request::Unlink { parent, name: name.clone() };
+            session.start(request, None, Patience::Bounded, move |outcome| {
+                // Nobody listens any more when the command was ended.
+                let _ = tell.send((at, outcome.map(drop)));
+            });
+        }
+        drop(tell);
+        let mut first = Ok(());
+        for (at, outcome) in told {
+            let (name, attr) = &files[at];
+            match outcome {
+                // Somebody else was faster.
+                Ok(()) | Err(Errno::ENOENT) => {
+                    let bytes = attr.filter(|attr| attr.kind == FileKind::File).map_or(0, |attr| attr.size);
+                    let mut removed = self.removed.lock();
+                    removed.files += 1;
+                    removed.bytes += bytes;
+                }
+                Err(errno) if first.is_ok() => {
+                    first = Err(RemoteError::new(&path.child(name.clone()), errno));
+                }
+                Err(_) => {}
+            }
+        }
+        first
+    }
+
+    fn go_on(&self) -> Result<(), Failure> {
+        if self.cancel.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }
+    }
 }
 
 pub(crate) fn rmdir(shell: &mut Shell, options: &RmdirOptions) -> Result<(), Failure> {
