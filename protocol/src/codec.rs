@@ -154,7 +154,7 @@ pub fn encode_frame<T: Serialize + ?Sized>(
 ) -> Result<(), EncodeError> {
     let start = out.len();
     out.resize(start + HEADER_BYTES, 0);
-    let encoded = options().serialize_into(&mut *out, control).map_err(|_| EncodeError);
+    let encoded = unmeasured().serialize_into(&mut *out, control).map_err(|_| EncodeError);
     let control_bytes = out.len() - start - HEADER_BYTES;
     let fits = control_bytes <= CONTROL_BYTES_MAX && payload_bytes <= PAYLOAD_BYTES_MAX;
     if encoded.is_err() || !fits {
@@ -170,10 +170,12 @@ pub fn encode_frame<T: Serialize + ?Sized>(
 /// Appends what a control part would be, alone: for what is kept on disk in the same form.
 pub fn encode_control<T: Serialize + ?Sized>(out: &mut Vec<u8>, control: &T) -> Result<(), EncodeError> {
     let start = out.len();
-    options().serialize_into(&mut *out, control).map_err(|_| {
+    let encoded = unmeasured().serialize_into(&mut *out, control);
+    if encoded.is_err() || out.len() - start > CONTROL_BYTES_MAX {
         out.truncate(start);
-        EncodeError
-    })
+        return Err(EncodeError);
+    }
+    Ok(())
 }
 
 /// Puts another id into an encoded frame, so that a request can be encoded before it has a slot.
@@ -190,10 +192,16 @@ pub fn decode_control<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeErro
 }
 
 fn options() -> impl Options {
+    unmeasured().with_limit(CONTROL_BYTES_MAX as u64)
+}
+
+/// Without a limit, for which bincode would go through a message once more before it encodes it: what was encoded is
+/// measured instead.
+fn unmeasured() -> impl Options {
     bincode::DefaultOptions::new()
         .with_fixint_encoding()
         .with_little_endian()
-        .with_limit(CONTROL_BYTES_MAX as u64)
+        .with_no_limit()
         .reject_trailing_bytes()
 }
 
