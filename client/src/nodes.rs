@@ -91,6 +91,14 @@ impl Nodes {
         }
     }
 
+    /// The kernel has not counted a reference after all: it is as if there had been only the grant.
+    pub(crate) fn unreference(&self, node: Node) {
+        if let Some(known) = self.shard(node.id).lock().get_mut(&node.id.0) {
+            known.kernel = known.kernel.saturating_sub(1);
+            known.held += 1;
+        }
+    }
+
     /// The kernel is about to count one more reference to a node that it knows. Whether it does know it.
     pub(crate) fn reference_again(&self, node: Node) -> bool {
         let mut shard = self.shard(node.id).lock();

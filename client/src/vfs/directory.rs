@@ -226,16 +226,18 @@ impl Vfs {
         let waiting = &listing.entries[listing.taken..];
         let fetched = listing.fetched.filter(|_| plus);
         items.extend(waiting.iter().map(|entry| self.item(node, entry, fetched)));
-        let taken = take(Ok(&items)).min(items.len());
-        let taken_items = &items[dot_count.min(taken)..taken];
-        for (item, entry) in taken_items.iter().zip(waiting) {
-            match (&item.entry, &entry.attr) {
-                (Some(entry), _) => self.nodes.reference(entry.attr.node),
-                (None, Some(attr)) => self.give_back_one(attr.node),
-                (None, None) => {}
+        let node_of = |item: &DirItem| Some(item.entry.as_ref()?.attr.node);
+        let waiting_items = &items[dot_count..];
+        // Before the kernel has them: it may give a reference back before this thread goes on.
+        waiting_items.iter().filter_map(node_of).for_each(|node| self.nodes.reference(node));
+        let taken = take(Ok(&items)).min(items.len()).saturating_sub(dot_count);
+        waiting_items[taken..].iter().filter_map(node_of).for_each(|node| self.nodes.unreference(node));
+        for (item, entry) in waiting_items[..taken].iter().zip(waiting) {
+            if let (None, Some(attr)) = (&item.entry, &entry.attr) {
+                self.give_back_one(attr.node);
             }
         }
-        listing.taken += taken_items.len();
+        listing.taken += taken;
     }
 
     /// What another reader was told of a directory, if that is known to have the same names still and the kernel knows all

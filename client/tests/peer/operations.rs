@@ -279,6 +279,24 @@ fn a_directory_is_opened_and_read_with_one_request() {
 }
 
 #[test]
+fn a_reference_that_is_given_back_at_once_counts() {
+    let (peer, vfs) = Peer::with_client();
+    let pending = ask(|done| vfs.opendir(ME, 1, done));
+    let entries = vec![listed("a", 11, file(7, 1, 1)), listed("b", 12, file(8, 1, 1))];
+    peer.call().reply(Reply::Listing { entries, end: true, exact: true, change: Change(1) });
+    let fh = pending.get().unwrap().fh;
+    let forgetting = Arc::clone(&vfs);
+    vfs.readdir(ME, 1, fh, 2, true, move |items| {
+        assert_eq!(items.unwrap().len(), 2);
+        forgetting.forget(7, 1);
+        1
+    });
+    peer.expect(&Request::Forget { nodes: vec![(node(7), 1)] }).reply(Reply::Done);
+    vfs.releasedir(1, fh);
+    peer.expect(&Request::Forget { nodes: vec![(node(8), 1)] }).reply(Reply::Done);
+}
+
+#[test]
 fn a_directory_that_is_opened_again_at_once_is_not_listed_again() {
     let (peer, vfs) = Peer::with_client();
     let list_it = |asked: Asked| {
@@ -307,7 +325,6 @@ fn a_directory_that_is_opened_again_at_once_is_not_listed_again() {
     let pending = list(&vfs, third, 0, 9);
     list_it(peer.call());
     assert_eq!(pending.get().unwrap().len(), 4);
-    vfs.releasedir(1, third);
     vfs.forget(7, 3);
     peer.expect(&Request::Forget { nodes: vec![(node(7), 2)] }).reply(Reply::Done);
 }
