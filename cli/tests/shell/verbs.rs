@@ -118,7 +118,9 @@ fn names_that_matter_to_each_other_are_dealt_with_one_after_the_other() {
     for file in ["same", "one/same", "two/same", "behind/x", "a/b/c"] {
         fs::write(export.join(file), file).unwrap();
     }
-    std::os::unix::fs::symlink("behind", export.join("way")).unwrap();
+    for (target, link) in [("behind", "way"), ("behind", "first"), ("first", "second")] {
+        std::os::unix::fs::symlink(target, export.join(link)).unwrap();
+    }
     let outcome = |command: &str| {
         let Ended { code, out, err, .. } = site.shell(command);
         (code.unwrap(), out, err)
@@ -126,6 +128,7 @@ fn names_that_matter_to_each_other_are_dealt_with_one_after_the_other() {
     for (command, out, err) in [
         ("rm same same", "removed /same (4 B)\n", "/same: no such file or directory"),
         ("rm way way/x", "removed the symbolic link /way\n", "/way/x: no such file or directory"),
+        ("rm first second/x", "removed the symbolic link /first\n", "/second/x: no such file or directory"),
         (
             "mv one/same two/same to",
             "moved /one/same to /to/same (8 B)\n",
