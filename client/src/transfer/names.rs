@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn large_directories_taketurns() {
+    fn large_directories_take_turns() {
         let place = tempfile::tempdir().unwrap();
         for number in 0..=SMALL_NAMES_MAX {
             std::fs::write(place.path().join(number.to_string()), "").unwrap();
