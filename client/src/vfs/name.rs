@@ -28,11 +28,7 @@ impl Vfs {
         done: impl FnOnce(Result<Lookup, Errno>) + Send + 'static,
     ) {
         let (parent, name) = tri!(self.place(parent, name), done);
-        // Where files are replaced at this moment, what we know of a name may be the one before, and its file gone: the
-        // kernel looks once more after that, and only what the server opens together with the lookup is not lost again.
-        if !self.foresight.is_replaced_lately(Instant::now())
-            && let Some(known) = self.known_name(parent, &name)
-        {
+        if let Some(known) = self.known_name(parent, &name) {
             return done(Ok(known));
         }
         let token = self.cache.begin_fill();
@@ -310,6 +306,11 @@ impl Vfs {
     /// What is known of a name without asking.
     fn known_name(&self, parent: Node, name: &Name) -> Option<Lookup> {
         let now = Instant::now();
+        // Where files are replaced at this moment, what we know of a name may be the one before, and its file gone: the
+        // kernel looks once more after that, and only what the server opens together with the lookup is not lost again.
+        if self.foresight.is_replaced_lately(now) {
+            return None;
+        }
         let (dentry, entry_ttl) = self.cache.name(parent, name, now)?;
         let Dentry::Node(node) = dentry else {
             return Some(Lookup::Absent { ttl: entry_ttl });
