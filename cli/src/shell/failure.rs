@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use nearfs_client::cancel::Cancel;
 use nearfs_client::error::ConnectError;
 use nearfs_client::remote::path::printable;
 use nearfs_client::remote::{Reason, RemoteError};
@@ -76,6 +77,11 @@ pub(crate) enum Failure {
     /// All has been told already; this is the code.
     #[error("some of it failed")]
     Told(u8),
+}
+
+/// Ends a command that was to be ended.
+pub(crate) fn go_on(cancel: &Cancel) -> Result<(), Failure> {
+    if cancel.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }
 }
 
 impl Failure {

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::shell::command::announce;
 use crate::shell::complete::Listings;
 use crate::shell::config::{Config, expand_home};
-use crate::shell::failure::{Failure, Tally};
+use crate::shell::failure::{Failure, Tally, go_on};
 use crate::shell::glob::{self, EachName, Names};
 use crate::shell::interrupt::Interrupt;
 use crate::shell::output::{Kind, Output, joined, path_fields};
@@ -272,7 +272,7 @@ impl Shell {
 
     /// Ends a command that was to be ended.
     pub(crate) fn go_on(&self) -> Result<(), Failure> {
-        if self.cancel.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }
+        go_on(&self.cancel)
     }
 
     /// Tells if the session was lost for good and another one began.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::shell::command::announce;
-use crate::shell::failure::{Failure, Tally};
+use crate::shell::failure::{Failure, Tally, go_on};
 use crate::shell::output::{Kind, Output, count, joined, kind_word, path_fields, size};
 use crate::shell::state::{Answer, Shell};
 use crate::shell::together::{NAMES_AT_ONCE, Together, Touched, at_once};
@@ -230,7 +230,7 @@ impl Removal<'_> {
         let mut failure = None;
         for round in 0..ROUNDS_MAX {
             for piece in self.remote.list_found(directory.clone(), path) {
-                self.go_on()?;
+                go_on(self.cancel)?;
                 let (directories, files): (Vec<_>, Vec<_>) =
                     piece?.into_iter().partition(|listed| listed.kind == Some(FileKind::Directory));
                 let files = files.into_iter().map(|listed| (listed.name, listed.attr)).collect();
@@ -266,7 +266,7 @@ impl Removal<'_> {
         let mut first = Ok(());
         let mut trees = trees.into_iter();
         while trees.len() > 0 {
-            self.go_on()?;
+            go_on(self.cancel)?;
             let threads = self.take_threads(trees.len());
             let some = trees.by_ref().take(threads.max(1)).collect();
             let outcomes = at_once(some, |(found, path)| self.tree(found, &path, depth));
@@ -329,10 +329,6 @@ impl Removal<'_> {
             }
         }
         first
-    }
-
-    fn go_on(&self) -> Result<(), Failure> {
-        if self.cancel.is_cancelled() { Err(Failure::Interrupted) } else { Ok(()) }
     }
 }
 
